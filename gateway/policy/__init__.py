@@ -1,0 +1,1 @@
+"""Policies: types, pure decisions, loading and lint."""

@@ -1,0 +1,182 @@
+"""The types of a policy: one department, one file, decoded strictly.
+
+Everything a policy can say stands here; the JSON Schema for editors is generated from these types. An option that weakens
+safety is named for the weakness and is off unless written.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.values import Budget
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION_PATTERN = r"^\d+(\.\d+)?\s*(ms|s|m|h|d)$"
+
+
+class Duration:
+    """A span of time, written ``250ms``, ``2s``, ``5m``, ``12h`` or ``30d``. `seconds` is above zero.
+
+    A plain class and not a struct, because msgspec gives only unknown types to its decode hook.
+    """
+
+    __slots__ = ("seconds",)
+    seconds: float
+
+    def __init__(self, *, seconds: float) -> None:
+        object.__setattr__(self, "seconds", seconds)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a duration does not change")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Duration) and other.seconds == self.seconds
+
+    def __hash__(self) -> int:
+        return hash(self.seconds)
+
+    def __repr__(self) -> str:
+        return f"Duration(seconds={self.seconds!r})"
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read a duration; ValueError with a hint where it is none."""
+        match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("expected a duration with its unit, such as `250ms`, `2s` or `30d`")
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if seconds <= 0:
+            raise ValueError("expected a duration above zero")
+        return cls(seconds=seconds)
+
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+"""A number in 0..1."""
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+"""A department or stage: lowercase letters, digits and hyphens."""
+
+
+class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all that is decoded from a policy file: unknown keys are errors."""
+
+
+class BudgetSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many demonstrations to put before a question, and which share of them refuses."""
+
+    demonstrations: Annotated[int, Meta(ge=0, le=64)]
+    mix: Share = 0.5
+    tokens: Annotated[int, Meta(ge=1)] | None = None
+    images: Annotated[int, Meta(ge=0)] | None = None
+
+    def budget(self) -> Budget:
+        """Give the budget as a value for injectors."""
+        return Budget(demonstrations=self.demonstrations, mix=self.mix, tokens=self.tokens, images=self.images)
+
+
+class BackendSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model stage, its deadline for one answer, and its configuration."""
+
+    stage: Name
+    deadline: Duration = Duration(seconds=60.0)
+    config: dict[str, Any] = {}
+
+
+class PrescreenSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pre-screener. `allow_if_unavailable` lets a request pass when this stage failed: off unless written."""
+
+    stage: Name
+    deadline: Duration = Duration(seconds=2.0)
+    allow_if_unavailable: bool = False
+    config: dict[str, Any] = {}
+
+
+class DemonstrationsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The injector. `allow_if_unavailable` asks the model without demonstrations when it failed: off unless written."""
+
+    stage: Name
+    deadline: Duration = Duration(seconds=1.0)
+    allow_if_unavailable: bool = False
+    config: dict[str, Any] = {}
+
+
+class AuditSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An auditor, and what its findings lead to.
+
+    `on_finding`: ``withhold`` the answer, ``redact`` the span that was found, or ``note`` it in the record. Findings with a
+    score below `threshold` are noted. A finding of kind ``refusal`` never withholds: the model has refused by itself.
+    """
+
+    stage: Name
+    deadline: Duration = Duration(seconds=2.0)
+    on_finding: Literal["withhold", "redact", "note"] = "withhold"
+    threshold: Share = 0.5
+    allow_if_unavailable: bool = False
+    config: dict[str, Any] = {}
+
+
+class Tier(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A level of risk and what it buys: the first tier whose `below` exceeds the worst risk counts; none: refuse."""
+
+    below: Annotated[float, Meta(gt=0.0, le=1.0)]
+    budget: BudgetSpec
+
+
+class OverDefense(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask once more, with `retry`, where the model refused a question whose risk is under `benign_below`.
+
+    Without `benign_below` the first tier's `below` counts.
+    """
+
+    retry: BudgetSpec
+    benign_below: Share | None = None
+
+
+class ContentSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether prompts and answers are kept: ``none``. They are never in the record."""
+
+    keep: Literal["none"] = "none"
+
+
+class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A department's policy, as its file says it."""
+
+    department: Name
+    revision: Annotated[int, Meta(ge=1)]
+    backend: BackendSpec
+    prescreen: Annotated[tuple[PrescreenSpec, ...], Meta(min_length=1)]
+    audit: Annotated[tuple[AuditSpec, ...], Meta(min_length=1)]
+    tiers: Annotated[tuple[Tier, ...], Meta(min_length=1)]
+    demonstrations: DemonstrationsSpec | None = None
+    over_defense: OverDefense | None = None
+    deadline: Duration = Duration(seconds=120.0)
+    uninspected: Literal["refuse", "allow_uninspected"] = "refuse"
+    stream: Literal["held"] = "held"
+    content: ContentSpec = ContentSpec()
+    refuse_as: Literal["message", "error"] = "message"
+    description: str = ""
+
+
+class LoadedPolicy(Struct, frozen=True, kw_only=True):
+    """A policy with what the record says of it: the file's SHA-256 in hex, and where it was read from."""
+
+    policy: Policy
+    digest: str
+    path: str
+
+
+def duration_hook(kind: type, value: object) -> object:
+    """Decode hook for msgspec: reads `Duration`."""
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(kind)  # msgspec's protocol for types that a hook does not know
+
+
+def convert(value: object, kind: type) -> Any:
+    """Convert plain data to `kind`, strictly, with durations."""
+    return msgspec.convert(value, kind, strict=True, dec_hook=duration_hook)
