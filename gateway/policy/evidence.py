@@ -52,6 +52,7 @@ class Inspected(Struct, frozen=True, kw_only=True):
     """A part that a model could read, and the stages that looked at it; an empty `by` means that none did."""
 
     part: str
+    kind: Literal["text", "image"]
     by: tuple[str, ...] = ()
 
 
