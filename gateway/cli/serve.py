@@ -1,0 +1,111 @@
+"""`gateway serve` and `gateway migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from typing import Any
+
+import click
+
+from gateway.cli.logs import configure_logs
+from gateway.cli.output import settings_options
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings, read_settings
+
+_log = logging.getLogger("gateway.serve")
+
+
+def _socket(settings: Settings) -> socket.socket:
+    """Bind before the models load, so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"can not listen on `{settings.host}:{settings.port}` ({exc.strerror}); choose another with --port"
+        ) from None
+    return listener
+
+
+async def _first_key(runtime: Any) -> None:
+    """Make the first key where there is none yet, and show it: nobody can see it again."""
+    if await runtime.store.keys.any():
+        return
+    department = sorted(runtime.pipelines)[-1] if "radiology" not in runtime.pipelines else "radiology"
+    _, secret = await runtime.store.keys.create(department, ("caller", "officer"), label="first start")
+    click.echo(f"first start: this key is shown once; department {department}, roles caller and officer\n\n    {secret}\n")
+
+
+async def _serve(settings: Settings) -> None:
+    import uvicorn
+
+    from gateway.bootstrap import bootstrap
+    from gateway.web.app import create_app
+
+    listener = _socket(settings)
+    try:
+        click.echo(f"gateway: loading policies from {settings.policies_dir}")
+        runtime = await bootstrap(settings)
+    except BaseException:
+        listener.close()
+        raise
+    try:
+        await _first_key(runtime)
+    except BaseException:
+        await runtime.close()
+        raise
+    config = uvicorn.Config(
+        create_app(runtime),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=15,
+        lifespan="on",
+    )
+    # A full collection over the libraries' heap would stop every request for its length; what is loaded now stays.
+    gc.collect()
+    gc.freeze()
+    host, port = listener.getsockname()[:2]
+    where = f"[{host}]" if ":" in host else host
+    click.echo(f"gateway: serving {', '.join(sorted(runtime.pipelines))} on http://{where}:{port}/v1")
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+@click.command()
+@settings_options("host", "port", "data_dir", "database_url", "policies_dir", "broker_url", "log_level")
+def serve(**flags: Any) -> None:
+    """Serve the OpenAI-compatible API."""
+    settings = read_settings(**flags)
+    configure_logs(settings.log_level)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server takes over, a stop while loading is clean
+    try:
+        try:
+            import uvloop
+
+            loop_factory: Any = uvloop.new_event_loop
+        except ImportError:
+            loop_factory = None
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(settings))
+    except KeyboardInterrupt:
+        _log.info("stopped")
+
+
+@click.command("migrate")
+@settings_options("data_dir", "database_url")
+def migrate_command(**flags: Any) -> None:
+    """Bring the database's schema up to date (serve does this by itself)."""
+    from gateway.store import migrate
+
+    settings = read_settings(**flags)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    asyncio.run(migrate(settings.database_url))
+    click.echo("the schema is up to date")

@@ -1,0 +1,249 @@
+"""The flow of one request: screen, admit, inject, complete, audit, release or retry. It decides nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from gateway.pipeline.call import Fault, call_stage
+from gateway.policy.decide import admit, redact, release
+from gateway.policy.decision import Admit, Reason, Refuse, Release, Retry, Verdict, Withhold
+from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, StageFailed
+from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
+from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
+from gateway.records import Attempt, Caller, Completed, Injected, Outcome
+from gateway.stages import Kind
+from gateway.values import (
+    Budget,
+    Choice,
+    Completion,
+    Demonstration,
+    Finding,
+    Prompt,
+    Request,
+    Sampling,
+    Screening,
+    Text,
+    Turn,
+)
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """A stage object with the name and version that are stamped on its evidence."""
+
+    name: str
+    version: str
+    stage: Any
+
+
+BuiltStages = Mapping[tuple[Kind, str], Built]
+"""The stage objects of one policy, by kind and name."""
+
+
+def _view_of(found: tuple[Text, ...], request: Request) -> Request:
+    """Make the request by which text found inside images is judged: as if the user had typed it."""
+    turn = Turn(role="user", parts=found)
+    return Request(id=request.id, department=request.department, model=request.model, turns=(turn,), sampling=Sampling())
+
+
+def _coverage(request: Request, evidence: tuple[ScreenEvidence, ...]) -> tuple[Inspected, ...]:
+    """Account for every part a model could read, found text included: which stages looked at it."""
+    looked: dict[str, list[str]] = {}
+    found: list[Text] = []
+    for word in evidence:
+        if isinstance(word, Screened):
+            found.extend(word.screening.found)
+            for part in word.screening.inspected:
+                looked.setdefault(part, []).append(word.stage)
+    rows = [
+        Inspected(part=p.id, kind="text" if isinstance(p, Text) else "image", by=tuple(looked.get(p.id, ())))
+        for p in request.parts()
+    ]
+    rows += [Inspected(part=t.id, kind="text", by=tuple(looked.get(t.id, ()))) for t in found]
+    return tuple(rows)
+
+
+class Pipeline:
+    """One department's way: its policy and the stage objects it names."""
+
+    def __init__(self, loaded: LoadedPolicy, stages: BuiltStages) -> None:
+        self.loaded = loaded
+        self.policy = loaded.policy
+        self._stages = stages
+
+    def models(self) -> tuple[str, ...]:
+        """Name the models that this department may use; the first is the default."""
+        return cast("tuple[str, ...]", self._stages["backend", self.policy.backend.stage].stage.models())
+
+    async def run(self, request: Request, caller: Caller, endpoint: str) -> Outcome:
+        """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged."""
+        started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+        end = clock + self.policy.deadline.seconds
+        screening = await self._screen(request, end)
+        coverage = _coverage(request, screening)
+        admission = admit(self.policy, screening, coverage)
+        attempts: tuple[Attempt, ...] = ()
+        answer: Completion | None = None
+        final: Refuse | Withhold | Release
+        if isinstance(admission, Admit):
+            attempts = await self._attempts(request, admission, end)
+            final, answer = self._final(admission, attempts)
+        else:
+            final = admission
+        return Outcome(
+            request=request,
+            caller=caller,
+            policy=self.loaded,
+            endpoint=endpoint,
+            started=started,
+            ms=(time.perf_counter() - clock) * 1000,
+            screening=screening,
+            coverage=coverage,
+            admission=admission,
+            attempts=attempts,
+            final=final,
+            answer=answer,
+        )
+
+    async def _call(self, kind: Kind, name: str, method: str, deadline: float, end: float, check: Any, *values: Any) -> Any:
+        """Call a stage within its own deadline and the request's; give its Built, the value or Fault, and the ms."""
+        built = self._stages[kind, name]
+        left = min(deadline, end - time.perf_counter())
+        value, ms = await call_stage(lambda: getattr(built.stage, method)(*values), deadline=left, check=check)
+        return built, value, ms
+
+    async def _screen(self, request: Request, end: float) -> tuple[ScreenEvidence, ...]:
+        first = await asyncio.gather(*(self._ask_prescreener(s, request, "request", end) for s in self.policy.prescreen))
+        found = tuple(t for word in first if isinstance(word, Screened) for t in word.screening.found)
+        if not found:
+            return tuple(first)
+        finders = {word.stage for word in first if isinstance(word, Screened) and word.screening.found}
+        again = _view_of(found, request)
+        second = await asyncio.gather(
+            *(self._ask_prescreener(s, again, "found", end) for s in self.policy.prescreen if s.stage not in finders)
+        )
+        return (*first, *second)
+
+    async def _ask_prescreener(self, spec: PrescreenSpec, request: Request, round_: Any, end: float) -> ScreenEvidence:
+        parts = frozenset(p.id for p in request.parts())
+        images = frozenset(i.id for i in request.images())
+        built, value, ms = await self._call(
+            "prescreener", spec.stage, "screen", spec.deadline.seconds, end,
+            lambda v: screening_problem(v, parts, images), request,
+        )  # fmt: skip
+        if isinstance(value, Fault):
+            return StageFailed(
+                stage=built.name, version=built.version, kind="prescreener", cause=value.cause, ms=ms, round=round_
+            )
+        return Screened(
+            stage=built.name, version=built.version, ms=ms, screening=cast(Screening, value), round=round_
+        )
+
+    async def _attempts(self, request: Request, admission: Admit, end: float) -> tuple[Attempt, ...]:
+        first = await self._attempt(request, admission, admission.budget, 0, end)
+        if not isinstance(first.verdict, Retry):
+            return (first,)
+        return (first, await self._attempt(request, admission, first.verdict.budget, 1, end))
+
+    async def _attempt(self, request: Request, admission: Admit, budget: Budget, number: int, end: float) -> Attempt:
+        injected = await self._inject(request, budget, number, end)
+        demonstrations: tuple[Demonstration, ...] = ()
+        if isinstance(injected, Injected):
+            demonstrations = injected.demonstrations
+        elif injected is not None and not (self.policy.demonstrations and self.policy.demonstrations.allow_if_unavailable):
+            reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
+            stop: Verdict = Withhold(reasons=(reason,), rule="demonstrations")
+            return Attempt(budget=budget, injected=injected, completed=None, audits=(), verdict=stop)
+        prompt = Prompt(request=request, demonstrations=demonstrations)
+        completed = await self._complete(prompt, number, end)
+        if isinstance(completed, StageFailed):
+            reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)
+            stop = Withhold(reasons=(reason,), rule="backend")
+            return Attempt(budget=budget, injected=injected, completed=completed, audits=(), verdict=stop)
+        audits = await self._audit(prompt, completed.completion, number, end)
+        verdict = release(self.policy, admission, completed.completion, audits, number)
+        return Attempt(budget=budget, injected=injected, completed=completed, audits=audits, verdict=verdict)
+
+    async def _inject(self, request: Request, budget: Budget, number: int, end: float) -> Injected | StageFailed | None:
+        spec = self.policy.demonstrations
+        if spec is None or budget.demonstrations == 0:
+            return None
+
+        def check(value: object) -> str | None:
+            # An injector that silently gives none where some were bought would leave the model undefended.
+            capped = budget.tokens is not None
+            return "nothing" if value == () and not capped else demonstrations_problem(value, budget)
+
+        built, value, ms = await self._call(
+            "injector", spec.stage, "inject", spec.deadline.seconds, end, check, request, budget
+        )
+        if isinstance(value, Fault):
+            return StageFailed(
+                stage=built.name, version=built.version, kind="injector", cause=value.cause, ms=ms, attempt=number
+            )
+        shown = cast("tuple[Demonstration, ...]", value)
+        return Injected(stage=built.name, version=built.version, ms=ms, demonstrations=shown)
+
+    async def _complete(self, prompt: Prompt, number: int, end: float) -> Completed | StageFailed:
+        spec = self.policy.backend
+        built, value, ms = await self._call(
+            "backend", spec.stage, "complete", spec.deadline.seconds, end,
+            lambda v: completion_problem(v, prompt.request.sampling.n), prompt,
+        )  # fmt: skip
+        if isinstance(value, Fault):
+            return StageFailed(
+                stage=built.name, version=built.version, kind="backend", cause=value.cause, ms=ms, attempt=number
+            )
+        return Completed(stage=built.name, version=built.version, ms=ms, completion=cast(Completion, value))
+
+    async def _audit(self, prompt: Prompt, completion: Completion, number: int, end: float) -> tuple[AuditEvidence, ...]:
+        # One call per choice: an auditor that looks only at the first answer can not exist.
+        words = await asyncio.gather(
+            *(
+                self._ask_auditor(spec, prompt, completion, choice, number, end)
+                for choice in completion.choices
+                for spec in self.policy.audit
+            )
+        )
+        return tuple(words)
+
+    async def _ask_auditor(
+        self, spec: AuditSpec, prompt: Prompt, completion: Completion, choice: Choice, number: int, end: float
+    ) -> AuditEvidence:
+        texts = {t.id: t.text for t in choice.texts()}
+        one = msgspec.structs.replace(completion, choices=(choice,))
+        built, value, ms = await self._call(
+            "auditor", spec.stage, "audit", spec.deadline.seconds, end,
+            lambda v: findings_problem(v, texts), prompt, one,
+        )  # fmt: skip
+        if isinstance(value, Fault):
+            return StageFailed(
+                stage=built.name, version=built.version, kind="auditor", cause=value.cause, ms=ms,
+                choice=choice.index, attempt=number,
+            )  # fmt: skip
+        findings = cast("tuple[Finding, ...]", value)
+        return Audited(
+            stage=built.name, version=built.version, ms=ms, choice=choice.index, findings=findings, attempt=number
+        )
+
+    def _final(self, admission: Admit, attempts: tuple[Attempt, ...]) -> tuple[Withhold | Release, Completion | None]:
+        """Read the end off the last attempt; where the retry broke down, the first answer still stands or falls by itself."""
+        last = attempts[-1]
+        verdict = last.verdict
+        if len(attempts) == 2 and not isinstance(last.completed, Completed):
+            last = attempts[0]
+            assert isinstance(last.completed, Completed)  # noqa: S101 - a Retry is only made of an answer
+            once = msgspec.structs.replace(self.policy, over_defense=None)
+            verdict = release(once, admission, last.completed.completion, last.audits, 0)
+        if isinstance(verdict, Release) and isinstance(last.completed, Completed):
+            return verdict, redact(last.completed.completion, verdict.redactions)
+        if isinstance(verdict, Withhold):
+            return verdict, None
+        reason = Reason(code="model-failed", stage=self.policy.backend.stage, cause="nothing")
+        return Withhold(reasons=(reason,), rule="over_defense"), None  # a second Retry: `release` never gives one
