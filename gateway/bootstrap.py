@@ -72,7 +72,9 @@ class _Builder:
             self.problems.append(f"{where}: stage `{offer.name}` can not be built: {exc}")
             return None
         except Exception as exc:  # noqa: BLE001 - whatever else a plugin raises at start-up is told by its place
-            self.problems.append(f"{where}: stage `{offer.name}` of `{offer.distribution}` failed to build ({describe(exc)})")
+            self.problems.append(
+                f"{where}: stage `{offer.name}` of `{offer.distribution}` failed to build ({describe(exc)})"
+            )
             return None
         method = getattr(stage, _METHOD[offer.kind], None)
         if not inspect.iscoroutinefunction(method):

@@ -1,7 +1,7 @@
 """The exceptions of the gateway itself.
 
-Decisions are values (`gateway.values`, `gateway.policy`) and a plugin's fault is evidence; only the gateway's own trouble
-is an exception::
+Decisions are values (`gateway.values`, `gateway.policy`) and a plugin's fault is evidence; only the gateway's own
+trouble is an exception::
 
     GatewayError
     ├── ConfigurationError        the start stops; carries every problem found

@@ -1,4 +1,7 @@
-"""The four hooks by which a plugin offers stages. They are called once, at start-up; requests never pass through pluggy."""
+"""The four hooks by which a plugin offers stages.
+
+They are called once, at start-up; requests never pass through pluggy.
+"""
 
 from __future__ import annotations
 

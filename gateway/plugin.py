@@ -1,6 +1,7 @@
 """Everything a plugin may import from the gateway: hooks, the four kinds of stage, and the values they take and give.
 
-A plugin is a distribution with an entry point in the group ``gateway`` that names a module with functions marked `hookimpl`.
+A plugin is a distribution with an entry point in the group ``gateway`` that names a module with functions marked
+`hookimpl`.
 """
 
 from __future__ import annotations

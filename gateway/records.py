@@ -46,8 +46,8 @@ class Completed(Struct, frozen=True, kw_only=True):
 class Attempt(Struct, frozen=True, kw_only=True):
     """One asking of the model: what was bought, what came back, what the auditors said, what was decided.
 
-    `injected` is None where the policy has no injector or the budget is zero; `completed` is None where the injector failed
-    and the policy did not excuse it.
+    `injected` is None where the policy has no injector or the budget is zero; `completed` is None where the injector
+    failed and the policy did not excuse it.
     """
 
     budget: Budget

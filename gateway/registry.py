@@ -1,7 +1,7 @@
 """From entry points to a frozen registry: which stages are installed, and by which distribution each is offered.
 
-pluggy is used at start-up only. Hook implementations are called one by one, so that one plugin's fault names that plugin
-and hides no other's.
+pluggy is used at start-up only. Hook implementations are called one by one, so that one plugin's fault names that
+plugin and hides no other's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Registry(Struct, frozen=True, kw_only=True):
 
     def configs(self) -> Mapping[Kind, Mapping[str, type[Struct]]]:
         """Give each stage's type of configuration, for the check of policies."""
-        return {kind: {name: offer.stage.config for name, offer in named.items()} for kind, named in self.offers.items()}
+        return {
+            kind: {name: offer.stage.config for name, offer in named.items()} for kind, named in self.offers.items()
+        }
 
     def all(self) -> tuple[Offer, ...]:
         """Give the offers, by kind and name."""
@@ -63,15 +65,19 @@ def _register(manager: pluggy.PluginManager, problems: list[str]) -> dict[str, t
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
         where = point.dist.name if point.dist else "unknown"
         if point.name in origin:
-            problems.append(f"plugin `{point.name}` is offered by `{origin[point.name][0]}` and by `{where}`; uninstall one")
+            problems.append(
+                f"plugin `{point.name}` is offered by `{origin[point.name][0]}` and by `{where}`; uninstall one"
+            )
             continue
         try:
             module = point.load()
             manager.register(module, name=point.name)
-        except BaseException as exc:  # noqa: BLE001 - whatever a plugin's import raises must stop the start, with its name
+        except BaseException as exc:
             if isinstance(exc, KeyboardInterrupt):
                 raise
-            problems.append(f"plugin `{point.name}` of `{where}` can not be imported ({describe(exc)}); fix or uninstall it")
+            problems.append(
+                f"plugin `{point.name}` of `{where}` can not be imported ({describe(exc)}); fix or uninstall it"
+            )
             continue
         origin[point.name] = (where, point.dist.version if point.dist else "0")
     return origin
@@ -85,7 +91,9 @@ def _offers(found: object, plugin: str, hook: str, problems: list[str]) -> Itera
         if not isinstance(stage, Stage):
             problems.append(f"plugin `{plugin}`: `{hook}` gave {type(stage).__name__} where a `Stage` belongs")
         elif not _NAME.fullmatch(stage.name):
-            problems.append(f"plugin `{plugin}`: stage name `{stage.name}` must be lowercase letters, digits and hyphens")
+            problems.append(
+                f"plugin `{plugin}`: stage name `{stage.name}` must be lowercase letters, digits and hyphens"
+            )
         elif not (isinstance(stage.config, type) and issubclass(stage.config, Struct)):
             problems.append(f"plugin `{plugin}`: the `config` of stage `{stage.name}` must be a msgspec Struct type")
         else:
@@ -95,8 +103,8 @@ def _offers(found: object, plugin: str, hook: str, problems: list[str]) -> Itera
 def load_registry() -> Registry:
     """Find every installed stage.
 
-    Raises ConfigurationError, with every problem, where a plugin can not be imported, a hook is misspelt or fails, or two
-    plugins offer the same stage: a defence that is installed and silently absent would be worse than no start.
+    Raises ConfigurationError, with every problem, where a plugin can not be imported, a hook is misspelt or fails, or
+    two plugins offer the same stage: a defence that is installed and silently absent would be worse than no start.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -118,8 +126,9 @@ def load_registry() -> Registry:
             for stage in stages:
                 known = offers[kind].get(stage.name)
                 if known is not None:
+                    other = origin[plugin][0]
                     problems.append(
-                        f"{kind} `{stage.name}` is offered by `{known.distribution}` and by `{origin[plugin][0]}`; uninstall one"
+                        f"{kind} `{stage.name}` is offered by `{known.distribution}` and by `{other}`; uninstall one"
                     )
                     continue
                 offers[kind][stage.name] = Offer(

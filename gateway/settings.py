@@ -18,9 +18,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 class Settings(Struct, frozen=True, kw_only=True):
     """What the gateway is told from outside.
 
-    `database_url` is SQLite in `data_dir` unless given; `secret` keys the digests of the log and the hashes of the API keys and
-    is a file in `data_dir` unless given (give the same one to every process that shares a database). `in_flight` bounds
-    the requests that are worked on at once, `max_body_bytes` one body.
+    `database_url` is SQLite in `data_dir` unless given; `secret` keys the digests of the log and the hashes of the
+    API keys and is a file in `data_dir` unless given (give the same one to every process that shares a database).
+    `in_flight` bounds the requests that are worked on at once, `max_body_bytes` one body.
     """
 
     data_dir: Path

@@ -1,8 +1,8 @@
 """The four kinds of stage, and `Stage`, the offer that a plugin makes.
 
-A stage is a plain object with one async method. It gets frozen values and gives frozen values; it decides nothing. What it
-raises, returns late, or returns wrongly, the pipeline turns into evidence that refuses. Work that blocks or burns CPU leaves
-the event loop by `in_thread`.
+A stage is a plain object with one async method. It gets frozen values and gives frozen values; it decides nothing.
+What it raises, returns late, or returns wrongly, the pipeline turns into evidence that refuses. Work that blocks or
+burns CPU leaves the event loop by `in_thread`.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ ConfigT = TypeVar("ConfigT", bound=Struct)
 class Stage(Generic[ConfigT]):
     """The offer of one stage: a name for policies, the type of its configuration, and how to build it.
 
-    `config` is a frozen msgspec struct with `forbid_unknown_fields=True`; `build` gets an instance of it and gives the stage
-    object. `build` runs at start-up, in a thread, once per distinct configuration, so it may load models; what it imports
-    is imported only when a policy names the stage. It raises `ValueError` with a hint where the configuration can not work.
-    An object with an ``async def aclose()`` is closed when the gateway stops.
+    `config` is a frozen msgspec struct with `forbid_unknown_fields=True`; `build` gets an instance of it and gives
+    the stage object. `build` runs at start-up, in a thread, once per distinct configuration, so it may load models;
+    what it imports is imported only when a policy names the stage. It raises `ValueError` with a hint where the
+    configuration can not work. An object with an ``async def aclose()`` is closed when the gateway stops.
     """
 
     __slots__ = ("build", "config", "name")

@@ -1,8 +1,8 @@
 """The frozen values of a request at each step of its way.
 
-Each step makes a new value; none is changed in place. Every piece of text or image that a model could read is a *part* with
-an `id` that names its place in the request (``messages[2].content[0]``, ``messages[2].content[1]#ocr``, ``tools``), and
-coverage is accounted by these ids: a part is inspected by a stage, or it is not.
+Each step makes a new value; none is changed in place. Every piece of text or image that a model could read is a
+*part* with an `id` that names its place in the request (``messages[2].content[0]``, ``messages[2].content[1]#ocr``,
+``tools``), and coverage is accounted by these ids: a part is inspected by a stage, or it is not.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Text(Struct, frozen=True, kw_only=True, tag="text"):
 class Image(Struct, frozen=True, kw_only=True, tag="image"):
     """An image after decoding, checking, stripping of metadata and re-encoding: the only bytes a model may see.
 
-    `data` is a PNG or JPEG file (`media_type`), `width` and `height` are in pixels, `digest` is the SHA-256 of `data` in
-    hex. `source` is the format it arrived in. For DICOM, `modality` comes from the Modality tag, `burned_in` from
-    BurnedInAnnotation, `frames` counts the frames in the file and `frame` is the one shown (0-based), and `texts` are the
-    free-text tags, which stages inspect and no model is given.
+    `data` is a PNG or JPEG file (`media_type`), `width` and `height` are in pixels, `digest` is the SHA-256 of `data`
+    in hex. `source` is the format it arrived in. For DICOM, `modality` comes from the Modality tag, `burned_in` from
+    BurnedInAnnotation, `frames` counts the frames in the file and `frame` is the one shown (0-based), and `texts` are
+    the free-text tags, which stages inspect and no model is given.
     """
 
     id: str
@@ -100,7 +100,8 @@ class Sampling(Struct, frozen=True, kw_only=True):
 class Request(Struct, frozen=True, kw_only=True):
     """A request as it came over the wire, checked and typed.
 
-    `id` is the decision's id. `tools`, `tool_choice` and `response_format` hold JSON text, because a model reads them too.
+    `id` is the decision's id. `tools`, `tool_choice` and `response_format` hold JSON text, because a model reads them
+    too.
     """
 
     id: str
@@ -137,11 +138,12 @@ class Score(Struct, frozen=True, kw_only=True):
 class Screening(Struct, frozen=True, kw_only=True):
     """What a pre-screener found.
 
-    `risk` is the probability, in 0..1, that answering would knowingly help cause harm; 0 where the stage only finds text.
-    `inspected` names the ids of the parts that were really looked at: what is not named counts as not inspected. `found`
-    is text that was found inside images; the pipeline hands it to the other pre-screeners as if the user had typed it.
-    `view` names the reading that gave the risk (``raw``, ``normalised``, ``base64`` …) and `part` the part that did.
-    Labels, views and notes are short codes (lowercase letters, digits, ``.``, ``_``, ``-``), never content.
+    `risk` is the probability, in 0..1, that answering would knowingly help cause harm; 0 where the stage only finds
+    text. `inspected` names the ids of the parts that were really looked at: what is not named counts as not
+    inspected. `found` is text that was found inside images; the pipeline hands it to the other pre-screeners as if
+    the user had typed it. `view` names the reading that gave the risk (``raw``, ``normalised``, ``base64`` …) and
+    `part` the part that did. Labels, views and notes are short codes (lowercase letters, digits, ``.``, ``_``,
+    ``-``), never content.
     """
 
     risk: float
@@ -156,8 +158,8 @@ class Screening(Struct, frozen=True, kw_only=True):
 class Budget(Struct, frozen=True, kw_only=True):
     """What may be spent on demonstrations before a question.
 
-    `demonstrations` is their number, `mix` the share of them that refuses (0..1), `tokens` and `images` are caps, None for
-    no cap.
+    `demonstrations` is their number, `mix` the share of them that refuses (0..1), `tokens` and `images` are caps,
+    None for no cap.
     """
 
     demonstrations: int
@@ -229,7 +231,10 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Completion(Struct, frozen=True, kw_only=True):
-    """What a model answered. `model` is the name the model gives itself; `blind` says that it has not seen the images."""
+    """What a model answered.
+
+    `model` is the name the model gives itself; `blind` says that it has not seen the images.
+    """
 
     model: str
     choices: tuple[Choice, ...]

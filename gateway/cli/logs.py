@@ -1,7 +1,8 @@
 """Process logs that can not hold a patient's text.
 
-Only the gateway's own loggers print messages, and those are written without content. Of every other library's record only
-logger, level and place are printed: its message may quote what it was working on. Tracebacks are told by type and place.
+Only the gateway's own loggers print messages, and those are written without content. Of every other library's record
+only logger, level and place are printed: its message may quote what it was working on. Tracebacks are told by type
+and place.
 """
 
 from __future__ import annotations

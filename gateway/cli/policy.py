@@ -29,7 +29,7 @@ def policy() -> None:
 @as_json
 @settings_options("policies_dir")
 def check(as_json: bool, **flags: Any) -> None:
-    """Check every policy against its types and the installed stages; show every mistake, and weaknesses worth a word."""
+    """Check every policy against its types and the installed stages; show every mistake, and each weakness."""
     from gateway.policy.lint import lint
 
     loaded = _load(flags)

@@ -40,7 +40,9 @@ async def _first_key(runtime: Any) -> None:
         return
     department = sorted(runtime.pipelines)[-1] if "radiology" not in runtime.pipelines else "radiology"
     _, secret = await runtime.store.keys.create(department, ("caller", "officer"), label="first start")
-    click.echo(f"first start: this key is shown once; department {department}, roles caller and officer\n\n    {secret}\n")
+    click.echo(
+        f"first start: this key is shown once; department {department}, roles caller and officer\n\n    {secret}\n"
+    )
 
 
 async def _serve(settings: Settings) -> None:
@@ -85,7 +87,9 @@ def serve(**flags: Any) -> None:
     """Serve the OpenAI-compatible API."""
     settings = read_settings(**flags)
     configure_logs(settings.log_level)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server takes over, a stop while loading is clean
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # until the server takes over, a stop while loading is clean
     try:
         try:
             import uvloop

@@ -43,9 +43,9 @@ async def call_stage(
 ) -> tuple[object | Fault, float]:
     """Run one call of a stage for at most `deadline` seconds.
 
-    Gives the value that passed `check` (which gives a code where the value is nonsense), or a Fault, and the milliseconds it
-    took. A stage that hangs is cancelled and no longer waited for, even where it ignores the cancellation; one that blocked
-    the event loop past its deadline is late, although it answered.
+    Gives the value that passed `check` (which gives a code where the value is nonsense), or a Fault, and the
+    milliseconds it took. A stage that hangs is cancelled and no longer waited for, even where it ignores the
+    cancellation; one that blocked the event loop past its deadline is late, although it answered.
     """
     start = time.perf_counter()
     task = asyncio.ensure_future(_contained(call))

@@ -49,7 +49,9 @@ BuiltStages = Mapping[tuple[Kind, str], Built]
 def _view_of(found: tuple[Text, ...], request: Request) -> Request:
     """Make the request by which text found inside images is judged: as if the user had typed it."""
     turn = Turn(role="user", parts=found)
-    return Request(id=request.id, department=request.department, model=request.model, turns=(turn,), sampling=Sampling())
+    return Request(
+        id=request.id, department=request.department, model=request.model, turns=(turn,), sampling=Sampling()
+    )
 
 
 def _coverage(request: Request, evidence: tuple[ScreenEvidence, ...]) -> tuple[Inspected, ...]:
@@ -111,7 +113,9 @@ class Pipeline:
             answer=answer,
         )
 
-    async def _call(self, kind: Kind, name: str, method: str, deadline: float, end: float, check: Any, *values: Any) -> Any:
+    async def _call(
+        self, kind: Kind, name: str, method: str, deadline: float, end: float, check: Any, *values: Any
+    ) -> Any:
         """Call a stage within its own deadline and the request's; give its Built, the value or Fault, and the ms."""
         built = self._stages[kind, name]
         left = min(deadline, end - time.perf_counter())
@@ -119,7 +123,9 @@ class Pipeline:
         return built, value, ms
 
     async def _screen(self, request: Request, end: float) -> tuple[ScreenEvidence, ...]:
-        first = await asyncio.gather(*(self._ask_prescreener(s, request, "request", end) for s in self.policy.prescreen))
+        first = await asyncio.gather(
+            *(self._ask_prescreener(s, request, "request", end) for s in self.policy.prescreen)
+        )
         found = tuple(t for word in first if isinstance(word, Screened) for t in word.screening.found)
         if not found:
             return tuple(first)
@@ -141,9 +147,7 @@ class Pipeline:
             return StageFailed(
                 stage=built.name, version=built.version, kind="prescreener", cause=value.cause, ms=ms, round=round_
             )
-        return Screened(
-            stage=built.name, version=built.version, ms=ms, screening=cast(Screening, value), round=round_
-        )
+        return Screened(stage=built.name, version=built.version, ms=ms, screening=cast(Screening, value), round=round_)
 
     async def _attempts(self, request: Request, admission: Admit, end: float) -> tuple[Attempt, ...]:
         first = await self._attempt(request, admission, admission.budget, 0, end)
@@ -156,7 +160,9 @@ class Pipeline:
         demonstrations: tuple[Demonstration, ...] = ()
         if isinstance(injected, Injected):
             demonstrations = injected.demonstrations
-        elif injected is not None and not (self.policy.demonstrations and self.policy.demonstrations.allow_if_unavailable):
+        elif injected is not None and not (
+            self.policy.demonstrations and self.policy.demonstrations.allow_if_unavailable
+        ):
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             stop: Verdict = Withhold(reasons=(reason,), rule="demonstrations")
             return Attempt(budget=budget, injected=injected, completed=None, audits=(), verdict=stop)
@@ -202,7 +208,9 @@ class Pipeline:
             )
         return Completed(stage=built.name, version=built.version, ms=ms, completion=cast(Completion, value))
 
-    async def _audit(self, prompt: Prompt, completion: Completion, number: int, end: float) -> tuple[AuditEvidence, ...]:
+    async def _audit(
+        self, prompt: Prompt, completion: Completion, number: int, end: float
+    ) -> tuple[AuditEvidence, ...]:
         # One call per choice: an auditor that looks only at the first answer can not exist.
         words = await asyncio.gather(
             *(
@@ -233,7 +241,10 @@ class Pipeline:
         )
 
     def _final(self, admission: Admit, attempts: tuple[Attempt, ...]) -> tuple[Withhold | Release, Completion | None]:
-        """Read the end off the last attempt; where the retry broke down, the first answer still stands or falls by itself."""
+        """Read the end off the last attempt.
+
+        Where the retry broke down, the first answer stands or falls by itself.
+        """
         last = attempts[-1]
         verdict = last.verdict
         if len(attempts) == 2 and not isinstance(last.completed, Completed):

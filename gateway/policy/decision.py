@@ -10,9 +10,10 @@ from gateway.values import Budget
 class Reason(Struct, frozen=True, kw_only=True):
     """One reason for a refusal or a withheld answer.
 
-    `code` is one of ``risk``, ``stage-failed``, ``stage-missing``, ``uninspected``, ``finding``, ``nothing-to-answer``,
-    ``demonstrations-failed``, ``model-failed``. `stage` names the stage, `label` the harm category or kind of finding, `part` the
-    part concerned and `cause` a stage's failure; all are codes, never content.
+    `code` is one of ``risk``, ``stage-failed``, ``stage-missing``, ``uninspected``, ``finding``,
+    ``nothing-to-answer``, ``demonstrations-failed``, ``model-failed``. `stage` names the stage, `label` the harm
+    category or kind of finding, `part` the part concerned and `cause` a stage's failure; all are codes, never
+    content.
     """
 
     code: str
@@ -25,8 +26,8 @@ class Reason(Struct, frozen=True, kw_only=True):
 class Admit(Struct, frozen=True, kw_only=True, tag="admit"):
     """The model may be asked, with `budget`. `tier` is the index of the tier that counted, `risk` the worst risk.
 
-    `rule` is the path in the policy file that fired, such as ``tiers[0]``. `excused` names failed stages that the policy let
-    pass (``allow_if_unavailable``), `waived` the parts that no stage inspected and the policy let pass.
+    `rule` is the path in the policy file that fired, such as ``tiers[0]``. `excused` names failed stages that the
+    policy let pass (``allow_if_unavailable``), `waived` the parts that no stage inspected and the policy let pass.
     """
 
     budget: Budget
@@ -38,7 +39,10 @@ class Admit(Struct, frozen=True, kw_only=True, tag="admit"):
 
 
 class Refuse(Struct, frozen=True, kw_only=True, tag="refuse"):
-    """The model is not asked. Every reason is given, worst first; `risk` is the worst risk seen, None where none is known."""
+    """The model is not asked.
+
+    Every reason is given, worst first; `risk` is the worst risk seen, None where none is known.
+    """
 
     reasons: tuple[Reason, ...]
     rule: str
@@ -46,7 +50,7 @@ class Refuse(Struct, frozen=True, kw_only=True, tag="refuse"):
 
 
 class Redaction(Struct, frozen=True, kw_only=True):
-    """A span of an answer's text to be replaced: `start` and `end` are character offsets into the text with id `part`."""
+    """A span of an answer to be replaced: `start` and `end` are character offsets into the text with id `part`."""
 
     choice: int
     part: str
@@ -57,7 +61,10 @@ class Redaction(Struct, frozen=True, kw_only=True):
 
 
 class Release(Struct, frozen=True, kw_only=True, tag="release"):
-    """The answer leaves, after `redactions` (sorted, not overlapping). `noted` are kinds of findings that only the record shows."""
+    """The answer leaves, after `redactions` (sorted, not overlapping).
+
+    `noted` are kinds of findings that only the record shows.
+    """
 
     rule: str
     redactions: tuple[Redaction, ...] = ()
@@ -66,7 +73,7 @@ class Release(Struct, frozen=True, kw_only=True, tag="release"):
 
 
 class Withhold(Struct, frozen=True, kw_only=True, tag="withhold"):
-    """The model has been asked, and its answer does not leave."""
+    """No answer of the model leaves: it was withheld, or the model could not be asked as the policy demands."""
 
     reasons: tuple[Reason, ...]
     rule: str

@@ -1,4 +1,7 @@
-"""Evidence: what the stages said, stamped by the pipeline, and what no stage looked at. Policies decide over these alone."""
+"""Evidence: what the stages said, stamped by the pipeline, and what no stage looked at.
+
+Policies decide over these alone.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from gateway.values import Finding, Screening
 
 
 class Screened(Struct, frozen=True, kw_only=True, tag="screened"):
-    """A pre-screener's word. `round` is ``found`` where it judged text that was found inside an image. `ms` is its time."""
+    """A pre-screener's word.
+
+    `round` is ``found`` where it judged text that was found inside an image. `ms` is its time.
+    """
 
     stage: str
     version: str
@@ -34,8 +40,9 @@ class Audited(Struct, frozen=True, kw_only=True, tag="audited"):
 class StageFailed(Struct, frozen=True, kw_only=True, tag="failed"):
     """A stage that gave no usable word.
 
-    `cause` is a short code, never an exception's message: ``deadline`` (late or hung), ``raised:ValueError`` (the type's
-    name), ``nothing`` (it returned None), ``nonsense:risk`` (a value out of its range, or of a wrong type), ``exited``.
+    `cause` is a short code, never an exception's message: ``deadline`` (late or hung), ``raised:ValueError`` (the
+    type's name), ``nothing`` (it returned None), ``nonsense:risk`` (a value out of its range, or of a wrong type),
+    ``exited``.
     """
 
     stage: str

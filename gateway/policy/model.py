@@ -1,7 +1,7 @@
 """The types of a policy: one department, one file, decoded strictly.
 
-Everything a policy can say stands here; the JSON Schema for editors is generated from these types. An option that weakens
-safety is named for the weakness and is off unless written.
+Everything a policy can say stands here; the JSON Schema for editors is generated from these types. An option that
+weakens safety is named for the weakness and is off unless written.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class DemonstrationsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fiel
 class AuditSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An auditor, and what its findings lead to.
 
-    `on_finding`: ``withhold`` the answer, ``redact`` the span that was found, or ``note`` it in the record. Findings with a
-    score below `threshold` are noted. A finding of kind ``refusal`` never withholds: the model has refused by itself.
+    `on_finding`: ``withhold`` the answer, ``redact`` the span that was found, or ``note`` it in the record. Findings
+    with a score below `threshold` are noted. A finding of kind ``refusal`` never withholds: the model has refused by
+    itself.
     """
 
     stage: Name
