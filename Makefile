@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` shows the main job, `make test` passes the tests. Each sets up what it needs.
+.PHONY: help setup demo serve test lint bench docs lock clean
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+help:
+	@echo "make demo    the main job, live, on the embedded model"
+	@echo "make serve   serve the API on 127.0.0.1:8080"
+	@echo "make test    lint and all tests"
+	@echo "make lint    ruff, mypy, import contracts, locks"
+	@echo "make bench   the benchmarks, as ratios in one run"
+	@echo "make docs    write the generated parts of the documentation"
+
+setup:
+	@requirements/setup.sh
+
+demo: setup
+	@$(BIN)/gateway demo
+
+serve: setup
+	@$(BIN)/gateway serve
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint
+	@$(BIN)/python -m pytest
+
+bench: setup
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: setup
+	@$(BIN)/gateway policy schema > policies/schema.json
+	@$(BIN)/python docs/generate.py
+
+# Pins and hashes anew, after a change of requirements/*.in. Needs uv.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --excludes requirements/exclude.txt requirements/gateway.in -o requirements/gateway.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --excludes requirements/exclude.txt requirements/dev.in -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
