@@ -1,6 +1,7 @@
 """`gateway demo`: the main job, live.
 
-It starts the gateway, asks it over HTTP with the `openai` client, and judges the decisions. Then it asks the embedded model alone, with no pre-screen before it, to show what demonstrations do to a model.
+It starts the gateway, asks it over HTTP with the `openai` client, and judges the decisions. Then it asks the
+embedded model alone, with no pre-screen before it, to show what demonstrations do to a model.
 """
 
 from __future__ import annotations

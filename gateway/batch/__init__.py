@@ -1,0 +1,1 @@
+"""Asynchronous work: Celery wakes workers, plain functions do the work."""
