@@ -1,0 +1,5 @@
+"""Fixtures for all tests."""
+
+from support import faulty, serve, upstream
+
+__all__ = ["faulty", "serve", "upstream"]
