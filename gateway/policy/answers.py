@@ -1,0 +1,170 @@
+"""The decision on an answer (`release`) and what it does to the text (`redact`). Pure.
+
+Both are offered by `gateway.policy.decide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.policy.decision import Admit, Reason, Redaction, Release, Retry, Withhold
+from gateway.policy.evidence import Audited, AuditEvidence, StageFailed
+from gateway.policy.model import AuditSpec, Policy
+from gateway.policy.shares import worst_share
+from gateway.values import Choice, Completion, Finding, Text
+
+REFUSAL = "refusal"
+"""The kind of a finding that says that the model has refused by itself: it never withholds."""
+
+_RANK = {"nothing-to-answer": 0, "finding": 1, "stage-missing": 2, "stage-failed": 3}
+
+
+class _Tally(Struct):
+    """What the words on an answer come to, while they are read; `refusing` are the choices that refuse."""
+
+    reasons: list[tuple[Reason, str]]
+    redactions: list[Redaction]
+    noted: set[str]
+    excused: set[str]
+    refusing: set[int]
+
+
+def release(
+    policy: Policy, admitted: Admit, completion: Completion, evidence: tuple[AuditEvidence, ...], attempt: int
+) -> Release | Withhold | Retry:
+    """Decide whether an answer leaves. To withhold beats to retry, and to retry beats to release.
+
+    Every configured auditor must have a word on every choice of this `attempt`. A retry (at attempt 0 only) needs a
+    policy with `over_defense`, a risk that the pre-screen really called benign, and a refusal in every choice.
+    """
+    if not completion.choices:
+        return Withhold(reasons=(Reason(code="nothing-to-answer"),), rule="backend")
+    tally = _Tally(reasons=[], redactions=[], noted=set(), excused=set(), refusing=set())
+    now = tuple(word for word in evidence if word.attempt == attempt)
+    specs = {spec.stage: (f"audit[{place}]", spec) for place, spec in enumerate(policy.audit)}
+    choices = {choice.index: choice for choice in completion.choices}
+    for word in now:
+        rule, spec = specs.get(word.stage, ("audit", None))
+        if isinstance(word, StageFailed):
+            if spec is not None and spec.allow_if_unavailable:
+                tally.excused.add(word.stage)
+            else:
+                tally.reasons.append((Reason(code="stage-failed", stage=word.stage, cause=word.cause), rule))
+            continue
+        for finding in word.findings:
+            _weigh(finding, word, spec, rule, choices.get(word.choice), tally)
+    _count_missing(policy, choices, now, tally)
+    if tally.reasons:
+        ordered = sorted(dict(tally.reasons).items(), key=lambda item: _order(item[0]))
+        return Withhold(reasons=tuple(reason for reason, _ in ordered), rule=ordered[0][1])
+    if attempt == 0 and policy.over_defense is not None and tally.refusing >= choices.keys():
+        ceiling = policy.over_defense.benign_below
+        # An excused pre-screener has not called anything benign.
+        if not admitted.excused and admitted.risk < (policy.tiers[0].below if ceiling is None else ceiling):
+            return Retry(budget=policy.over_defense.retry.budget(), rule="over_defense")
+    return Release(
+        rule="audit",
+        redactions=merge(tally.redactions),
+        noted=tuple(sorted(tally.noted)),
+        excused=tuple(spec.stage for spec in policy.audit if spec.stage in tally.excused),
+    )
+
+
+def _count_missing(policy: Policy, choices: Collection[int], words: tuple[AuditEvidence, ...], tally: _Tally) -> None:
+    heard = {(word.stage, word.choice) for word in words}
+    heard |= {(word.stage, index) for word in words if word.choice is None for index in choices}
+    for place, spec in enumerate(policy.audit):
+        for index in choices:
+            if (spec.stage, index) not in heard:
+                reason = Reason(code="stage-missing", stage=spec.stage, part=f"choices[{index}]")
+                tally.reasons.append((reason, f"audit[{place}]"))
+
+
+def _weigh(
+    finding: Finding, word: Audited, spec: AuditSpec | None, rule: str, choice: Choice | None, tally: _Tally
+) -> None:
+    """Count one finding: a reason to withhold, a redaction, a note, or a refusal of the model's own."""
+
+    def withhold(cause: str | None = None) -> None:
+        reason = Reason(code="finding", stage=word.stage, label=finding.kind, part=finding.part, cause=cause)
+        tally.reasons.append((reason, rule))
+
+    text = None if choice is None else next((t.text for t in choice.texts() if t.id == finding.part), None)
+    if choice is None or text is None:
+        withhold("unknown-part")  # a finding whose place is not known can not be acted on
+    elif spec is None:
+        withhold("unknown-stage")
+    elif worst_share(finding.score) < spec.threshold:
+        tally.noted.add(finding.kind)
+    elif finding.kind == REFUSAL:
+        tally.refusing.add(choice.index)
+        tally.noted.add(finding.kind)
+    elif spec.on_finding == "note":
+        tally.noted.add(finding.kind)
+    elif spec.on_finding == "withhold":
+        withhold()
+    elif finding.start is None or finding.end is None:
+        withhold("no-span")
+    elif not 0 <= finding.start < finding.end <= len(text):
+        withhold("bad-span")
+    elif finding.replacement is None or finding.replacement == text[finding.start : finding.end]:
+        withhold("no-replacement")
+    else:
+        tally.redactions.append(
+            Redaction(
+                choice=choice.index,
+                part=finding.part,
+                start=finding.start,
+                end=finding.end,
+                replacement=finding.replacement,
+                label=finding.label or finding.kind,
+            )
+        )
+
+
+def _order(reason: Reason) -> tuple[object, ...]:
+    names = tuple(value or "" for value in (reason.stage, reason.part, reason.label, reason.cause))
+    return (_RANK.get(reason.code, len(_RANK)), *names)
+
+
+def merge(redactions: Iterable[Redaction]) -> tuple[Redaction, ...]:
+    """Sort redactions by choice, part and place, and join those that overlap.
+
+    Joined ones take replacement and label of the one that begins first, and of these the longest.
+    """
+    merged: list[Redaction] = []
+    for item in sorted(redactions, key=lambda r: (r.choice, r.part, r.start, -r.end, r.label, r.replacement)):
+        last = merged[-1] if merged else None
+        if last is not None and (last.choice, last.part) == (item.choice, item.part) and item.start < last.end:
+            merged[-1] = replace(last, end=max(last.end, item.end))
+        else:
+            merged.append(item)
+    return tuple(merged)
+
+
+def redact(completion: Completion, redactions: tuple[Redaction, ...]) -> Completion:
+    """Replace the spans of `redactions` in the texts of `completion`, names and arguments of tool calls included.
+
+    Raises ValueError where a redaction names a span that is not there: an answer that was meant to lose something must
+    not leave whole.
+    """
+    length = {(choice.index, text.id): len(text.text) for choice in completion.choices for text in choice.texts()}
+    if any(not 0 <= item.start < item.end <= length.get((item.choice, item.part), -1) for item in redactions):
+        raise ValueError("a redaction names a span that is not in the answer")
+    merged = merge(redactions)
+    return replace(completion, choices=tuple(_redact_choice(choice, merged) for choice in completion.choices))
+
+
+def _redact_choice(choice: Choice, redactions: tuple[Redaction, ...]) -> Choice:
+    def done(text: Text) -> Text:
+        result = text.text
+        for item in reversed(redactions):  # from the end, so that the offsets before stay true
+            if (item.choice, item.part) == (choice.index, text.id):
+                result = result[: item.start] + item.replacement + result[item.end :]
+        return replace(text, text=result)
+
+    calls = tuple(replace(call, name=done(call.name), arguments=done(call.arguments)) for call in choice.tool_calls)
+    return replace(choice, text=done(choice.text), tool_calls=calls)
