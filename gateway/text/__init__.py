@@ -1,0 +1,12 @@
+"""The readings of a text: as it stands, normalised, and with what was encoded in it decoded.
+
+Stages judge each reading, because a model may read any of them. Everything here is pure, thread-safe and takes linear time.
+"""
+
+from __future__ import annotations
+
+from gateway.text.fold import normalise
+from gateway.text.language import language_like
+from gateway.text.views import View, views
+
+__all__ = ["View", "language_like", "normalise", "views"]

@@ -1,0 +1,64 @@
+"""Tell language from noise with a small list of common English and medical words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import resources
+
+_WORD = re.compile(r"[a-z]{2,24}")
+
+
+@cache
+def words() -> frozenset[str]:
+    """Give the built-in list: about 2,000 lowercase words, the commonest of English and of clinical requests."""
+    return frozenset(resources.files("gateway.text").joinpath("words.txt").read_text("ascii").split())
+
+
+def language_like(text: str) -> float:
+    """Give the share, 0..1, of letters in `text` that stand in known words."""
+    known = words()
+    total = hits = 0
+    for match in _WORD.finditer(text.lower()):
+        length = match.end() - match.start()
+        total += length
+        if match[0] in known:
+            hits += length
+    return hits / total if total else 0.0
+
+
+def _weight(word: str) -> float:
+    return 1.0 if len(word) > 2 else 0.25  # NG, VF, ABG: short clinical words are words of rot13 too
+
+
+def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int, int]]:
+    """Give the spans of `text` whose words are known only once `unhide` has turned them.
+
+    Each word scores for being known turned and against being known as it stands; a span is a stretch of words whose scores
+    sum to 2 at least (Kadane's maximum subarray, restarted after each find), so two long hits in a row.
+    """
+    known = words()
+    start = end = -1
+    total = best = 0.0
+    for match in _WORD.finditer(text.lower()):
+        plain = match[0]
+        turned = unhide(plain)
+        score = 0.0
+        if turned in known:
+            score += _weight(turned)
+        if plain in known:
+            score -= _weight(plain)
+        if start < 0:
+            if score > 0:
+                start, end, total, best = match.start(), match.end(), score, score
+            continue
+        total += score
+        if score > 0 and total >= best:
+            best, end = total, match.end()
+        if total <= 0 or total < best - 1.5:
+            if best >= 2:
+                yield start, end
+            start, total, best = -1, 0.0, 0.0
+    if start >= 0 and best >= 2:
+        yield start, end
