@@ -1,0 +1,118 @@
+"""`POST /v1/chat/completions`: who asks, what is asked, the decision, the answer. A stream is held."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from litestar import post
+from litestar.connection import Request as HttpRequest
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+
+from gateway.errors import InvalidImage, RequestError, Unavailable, describe
+from gateway.images import Limits, decode_image
+from gateway.policy.decide import refusal_text
+from gateway.policy.decision import Reason, Refuse, Release, Withhold
+from gateway.stages import in_thread
+from gateway.values import Image
+from gateway.web.auth import CALLERS, authenticate
+from gateway.web.body import InFlight
+from gateway.web.ids import new_decision_id
+from gateway.web.openai.messages import Link
+from gateway.web.openai.render import answer_of, completion_body, stream_body
+from gateway.web.openai.strict import read_object
+from gateway.web.openai.wire import Asked, read_chat
+from gateway.web.problems import problem
+
+if TYPE_CHECKING:
+    from gateway.bootstrap import Runtime
+    from gateway.store import Logged
+
+PATH = "/v1/chat/completions"
+
+_log = logging.getLogger("gateway.web")
+
+
+class Decoder:
+    """Decodes the images of requests in threads, at most as many at once as there are processors."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._gate = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+
+    async def images(self, links: tuple[Link, ...]) -> dict[str, Image]:
+        """Decode `links`, by id; raises InvalidImage for the first, in reading order, that can not be decoded."""
+        found = await asyncio.gather(*map(self._image, links), return_exceptions=True)
+        images: dict[str, Image] = {}
+        for link, image in zip(links, found, strict=True):
+            if isinstance(image, BaseException):
+                raise image
+            images[link.id] = image
+        return images
+
+    async def _image(self, link: Link) -> Image:
+        async with self._gate:
+            try:
+                return await in_thread(decode_image, link.url, id=link.id, limits=self._limits)
+            except RequestError as exc:
+                if exc.param is None:
+                    exc.param = link.id
+                raise
+            except Exception as exc:  # noqa: BLE001 - a file that breaks a decoder is the caller's mistake, never a 500
+                _log.warning("an image broke its decoder: %s", describe(exc))
+                raise InvalidImage(
+                    f"the image `{link.id}` can not be decoded; save it again as PNG or JPEG", param=link.id
+                ) from None
+
+
+def _model_failed(final: Refuse | Withhold) -> Reason | None:
+    return next((reason for reason in final.reasons if reason.code == "model-failed"), None)
+
+
+def _respond(logged: Logged, asked: Asked) -> Response[bytes]:
+    outcome = logged.outcome
+    headers = {
+        "x-gateway-decision": logged.id,
+        "x-gateway-outcome": outcome.word,
+        "x-request-id": logged.id,
+    }
+    final = outcome.final
+    if not isinstance(final, Release):
+        failed = _model_failed(final)
+        if failed is not None:
+            late = failed.cause == "deadline"
+            told = "did not answer within its deadline" if late else "failed"
+            message = f"the model {told}, so there is no answer; ask again later (decision {logged.id})"
+            status = 504 if late else 502
+            return problem(PATH, status, message, type="api_error", code="model_unavailable", headers=headers)
+        if outcome.policy.policy.refuse_as == "error":
+            message = refusal_text(final, logged.id)
+            return problem(PATH, 400, message, code="content_filter", headers=headers)
+    answer = answer_of(outcome, logged.id)
+    if not asked.bare.stream:
+        return Response(completion_body(answer), media_type="application/json", headers=headers)
+    body = stream_body(answer, include_usage=asked.include_usage)
+    return Response(body, media_type="text/event-stream", headers=headers)
+
+
+def chat_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler:
+    """Make the route."""
+    decoder = Decoder(runtime.settings.image_limits)
+
+    @post(PATH, status_code=200)
+    async def chat(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
+        caller = await authenticate(request, runtime, CALLERS)
+        with in_flight.place() as place:
+            body = await place.read(request)
+            models = runtime.models(caller.department)
+            if not models:
+                raise Unavailable("the department's backend serves no model; ask the gateway's operator")
+            asked = read_chat(read_object(body), id=new_decision_id(), department=caller.department, models=models)
+            del body  # images may be held for as long as the model takes, their base64 must not
+            values = asked.request(await decoder.images(asked.links()))
+            return _respond(await in_flight.finish(runtime.answer(values, caller, PATH)), asked)
+
+    return chat

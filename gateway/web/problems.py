@@ -1,0 +1,147 @@
+"""Every exception as an HTTP answer: OpenAI's error shape under ``/v1``, RFC 9457 elsewhere.
+
+What is not told to the caller in a `RequestError` or an `Unavailable` is not told at all: other messages may quote a
+prompt. Process logs get `gateway.errors.describe`, which has no message.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from litestar.connection import Request as HttpRequest
+from litestar.exceptions import HTTPException
+from litestar.response import Response
+from msgspec import Struct
+
+from gateway.errors import (
+    ConfigurationError,
+    GatewayError,
+    InvalidImage,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RequestError,
+    TooLarge,
+    TooMany,
+    Unavailable,
+    describe,
+)
+from gateway.web.words import quote
+
+_log = logging.getLogger("gateway.web")
+
+RETRY_SECONDS = 1
+"""What `Retry-After` says, in seconds."""
+
+_FAILED = "the gateway failed on this request and gave no answer; ask its operator to look into its log"
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """How a kind of exception is answered. `type` and `code` are OpenAI's; `headers` are sent besides."""
+
+    status: int
+    type: str = "invalid_request_error"
+    code: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_RETRY = (("retry-after", str(RETRY_SECONDS)),)
+
+PROBLEMS: Mapping[type[GatewayError], Problem] = MappingProxyType(
+    {
+        GatewayError: Problem(status=500, type="api_error"),
+        ConfigurationError: Problem(status=500, type="api_error"),
+        RequestError: Problem(status=400),
+        InvalidRequest: Problem(status=400),
+        InvalidImage: Problem(status=400, code="invalid_image"),
+        NotAuthenticated: Problem(status=401, code="invalid_api_key", headers=(("www-authenticate", "Bearer"),)),
+        NotPermitted: Problem(status=403, code="insufficient_permissions"),
+        NotFound: Problem(status=404, code="not_found"),
+        TooLarge: Problem(status=413, code="request_too_large"),
+        TooMany: Problem(status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=_RETRY),
+        Unavailable: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
+    }
+)
+"""The whole tree of the gateway's exceptions; a test walks it and fails on one that is not here."""
+
+
+def is_openai(path: str) -> bool:
+    """Tell whether errors of `path` have OpenAI's shape."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def problem(
+    path: str,
+    status: int,
+    message: str,
+    *,
+    type: str = "invalid_request_error",  # noqa: A002 - OpenAI's word
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response[bytes]:
+    """Make the answer that tells `message` to the caller of `path`."""
+    if is_openai(path):
+        body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
+        media = "application/json"
+    else:
+        body = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status, "detail": message}
+        if code is not None:
+            body["code"] = code
+        media = "application/problem+json"
+    return Response(msgspec.json.encode(body), status_code=status, media_type=media, headers=dict(headers or {}))
+
+
+def _known(exc: GatewayError) -> Problem:
+    return next(PROBLEMS[kind] for kind in type(exc).__mro__ if kind in PROBLEMS)
+
+
+def _http(request: HttpRequest[Any, Any, Any], exc: HTTPException) -> Response[bytes]:
+    """Tell what Litestar found wrong. Its details may quote the request, so they are not repeated."""
+    path, status = request.scope["path"], exc.status_code
+    place = quote(f"{request.scope['method']} {path}")
+    match status:
+        case 404:
+            message = (
+                f"there is no {place}; the gateway serves POST /v1/chat/completions, GET /v1/models, GET /decisions/ID"
+            )
+        case 405:
+            message = f"{place} is not a method of this path; the `Allow` header names those that are"
+        case 413:
+            message = "the body is too large; send fewer or smaller images"
+        case _ if status < 500:
+            message = f"{place} is malformed; check its address, headers and body"
+        case _:
+            message = _FAILED
+    code = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}.get(status)
+    headers = {name: value for name, value in (exc.headers or {}).items() if name.lower() in ("allow", "retry-after")}
+    type_ = "invalid_request_error" if status < 500 else "api_error"
+    return problem(path, status, message, type=type_, code=code, headers=headers)
+
+
+def answer_exception(request: HttpRequest[Any, Any, Any], exc: Exception) -> Response[bytes]:
+    """Answer any exception; the one handler of the application."""
+    path = request.scope["path"]
+    if isinstance(exc, HTTPException):
+        if exc.status_code >= 500:
+            _log.error("unexpected: %s", describe(exc))
+        return _http(request, exc)
+    if not isinstance(exc, GatewayError):
+        _log.error("unexpected: %s", describe(exc))
+        return problem(path, 500, _FAILED, type="api_error", code="internal_error")
+    known = _known(exc)
+    message, code, param = _FAILED, known.code, None
+    if isinstance(exc, RequestError):
+        message, code, param = exc.message, exc.code or known.code, exc.param
+    elif isinstance(exc, Unavailable):
+        message = exc.message
+        _log.warning("unavailable: %s", describe(exc))
+    else:
+        _log.error("unexpected: %s", describe(exc))
+    return problem(path, known.status, message, type=known.type, param=param, code=code, headers=dict(known.headers))

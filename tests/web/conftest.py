@@ -1,0 +1,188 @@
+"""A runtime that decides by keyword, and the application over it: this room alone, without model and database."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import io
+import socket
+import types
+
+import pytest
+import uvicorn
+from litestar.testing import AsyncTestClient
+from PIL import Image as Picture
+
+from gateway.errors import Unavailable
+from gateway.images import Limits
+from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
+from gateway.policy.model import LoadedPolicy, Policy, convert
+from gateway.records import Caller, Outcome
+from gateway.values import Budget, Choice, Completion, Text, ToolCall, Usage
+from gateway.web.app import create_app
+
+KEYS = {
+    "key-caller": Caller(key="k1", department="radiology", roles=("caller",)),
+    "key-officer": Caller(key="k2", department="radiology", roles=("officer",)),
+    "key-auditor": Caller(key="k3", department="radiology", roles=("auditor",)),
+    "key-admin": Caller(key="k4", department="pathology", roles=("admin",)),
+    "key-elsewhere": Caller(key="k5", department="pathology", roles=("caller", "officer")),
+    "key-orphan": Caller(key="k6", department="nowhere", roles=("caller",)),
+    "key-none": Caller(key="k7", department="radiology", roles=()),
+}
+
+
+def policy(refuse_as="message"):
+    data = {
+        "department": "radiology",
+        "revision": 1,
+        "backend": {"stage": "echo"},
+        "prescreen": [{"stage": "words"}],
+        "audit": [{"stage": "nothing"}],
+        "tiers": [{"below": 0.5, "budget": {"demonstrations": 0}}],
+        "refuse_as": refuse_as,
+    }
+    return LoadedPolicy(policy=convert(data, Policy), digest="0" * 64, path="radiology.yaml")
+
+
+ARGUMENTS = '{"where": "left lower lobe of the lung"}'
+
+
+class FakeRuntime:
+    """Answers with an echo, and refuses, withholds or fails on the words `fraud`, `secret`, `broken` and `slow`."""
+
+    def __init__(self, **settings):
+        given = {"max_body_bytes": 4 << 20, "image_limits": Limits(), "in_flight": 8} | settings
+        self.settings = types.SimpleNamespace(**given)
+        self.refuse_as = "message"
+        self.checks = (("log", True), ("policies", True))
+        self.decided = {}
+        self.asked = []
+        self.reads = []
+        self.closed = False
+        self.hold = None
+        self.raises = None
+        self.usage = Usage(prompt_tokens=7, completion_tokens=3)
+
+    async def authenticate(self, token):
+        return KEYS.get(token)
+
+    def models(self, department):
+        if department == "nowhere":
+            raise Unavailable(f"no policy covers the department `{department}`; ask the gateway's operator")
+        return ("org/model-a", "model-b")
+
+    async def ready(self):
+        return self.checks
+
+    async def close(self):
+        self.closed = True
+
+    async def read_decision(self, id, caller):  # noqa: A002 - as the runtime has it
+        self.reads.append((id, caller.key))
+        return self.decided.get(id)
+
+    def _outcome(self, request, caller, endpoint):
+        words = " ".join(text.text for text in request.texts())
+        admit = Admit(budget=Budget(demonstrations=0, mix=0.5), tier=0, risk=0.1, rule="tiers[0]")
+        base = {
+            "request": request,
+            "caller": caller,
+            "policy": policy(self.refuse_as),
+            "endpoint": endpoint,
+            "started": dt.datetime.now(dt.UTC),
+            "ms": 1.0,
+            "screening": (),
+            "coverage": (),
+            "attempts": (),
+            "admission": admit,
+        }
+        if "fraud" in words:
+            refuse = Refuse(reasons=(Reason(code="risk", stage="words"),), rule="tiers", risk=0.9)
+            return Outcome(**base | {"admission": refuse, "final": refuse})
+        if "secret" in words:
+            final = Withhold(reasons=(Reason(code="finding", stage="nothing", label="phi"),), rule="audit[0]")
+            return Outcome(**base, final=final)
+        if "broken" in words or "slow" in words:
+            cause = "raised:OSError" if "broken" in words else "deadline"
+            final = Withhold(reasons=(Reason(code="model-failed", stage="echo", cause=cause),), rule="backend")
+            return Outcome(**base, final=final)
+        choices = tuple(self._choice(i, words, request) for i in range(request.sampling.n))
+        answer = Completion(model="own-name", choices=choices, usage=self.usage)
+        return Outcome(**base, final=Release(rule="audit"), answer=answer)
+
+    def _choice(self, i, words, request):
+        calls = ()
+        if request.tools is not None:
+            calls = (
+                ToolCall(
+                    id="call_1",
+                    name=Text(id=f"choices[{i}].tool_calls[0].name", text="look"),
+                    arguments=Text(id=f"choices[{i}].tool_calls[0].arguments", text=ARGUMENTS),
+                ),
+            )
+        text = Text(id=f"choices[{i}].content", text="" if calls else f"you said: {words}")
+        return Choice(index=i, text=text, tool_calls=calls, finish_reason="tool_calls" if calls else "stop")
+
+    async def answer(self, request, caller, endpoint):
+        self.asked.append(request)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.raises is not None:
+            raise self.raises
+        outcome = self._outcome(request, caller, endpoint)
+        record = types.SimpleNamespace(department=caller.department)
+        body = b'{"id":"%s","kind":"decision"}' % request.id.encode()
+        self.decided[request.id] = types.SimpleNamespace(record=record, bytes=body)
+        return types.SimpleNamespace(id=request.id, outcome=outcome, record=record, bytes=body)
+
+
+@pytest.fixture
+def runtime():
+    return FakeRuntime()
+
+
+@pytest.fixture
+def make_runtime():
+    return FakeRuntime
+
+
+@pytest.fixture
+async def client(runtime):
+    async with AsyncTestClient(create_app(runtime), raise_server_exceptions=False) as found:
+        found.headers["authorization"] = "Bearer key-caller"
+        yield found
+
+
+@pytest.fixture
+def png():
+    """A small real PNG, as a data URL."""
+    target = io.BytesIO()
+    Picture.new("RGB", (8, 6), (10, 200, 30)).save(target, "PNG")
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+
+
+@pytest.fixture
+def serving():
+    """Serve a runtime on a real socket: `async with serving(runtime) as base_url`."""
+
+    @contextlib.asynccontextmanager
+    async def serve(runtime):
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            create_app(runtime), log_config=None, access_log=False, server_header=False, lifespan="on"
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started:
+                assert not task.done(), "the server ended before it started"
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(task, 20)
+
+    return serve
