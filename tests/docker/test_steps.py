@@ -1,0 +1,93 @@
+"""The image's steps run here as a script, so that they can not rot where no container engine is at hand."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from support import ROOT, free_port, policy
+
+STEPS = ROOT / "docker" / "steps.sh"
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the build step as the image does: into an environment of its own, from nothing."""
+    target = tmp_path_factory.mktemp("image") / "gateway"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    subprocess.run([STEPS, "build", str(target)], check=True, timeout=1500, env=env)
+    return target
+
+
+@pytest.mark.timeout(1800)
+def test_build_migrate_web_and_worker(venv: Path, tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "radiology.yaml").write_text(policy("http://127.0.0.1:9/v1"))
+    port = free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")} | {
+        "GATEWAY_VENV": str(venv),
+        "GATEWAY_DATA_DIR": str(tmp_path / "data"),
+        "GATEWAY_POLICIES_DIR": str(tmp_path / "policies"),
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_LOG_LEVEL": "info",
+        "GATEWAY_SECRET": "ab" * 32,
+    }
+    migrated = subprocess.run([STEPS, "migrate"], env=env, capture_output=True, text=True, timeout=120)
+    assert migrated.returncode == 0, migrated.stderr
+    log = tmp_path / "out.log"
+    with log.open("wb") as out:
+        processes = [
+            subprocess.Popen([STEPS, role], env=env, stdout=out, stderr=out, cwd=tmp_path, start_new_session=True)
+            for role in ("web", "worker")
+        ]
+    try:
+        _until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).status == 200, log)
+        send = (
+            "from gateway.batch.worker import create_worker; from gateway.settings import read_settings;"
+            "create_worker(read_settings()).send_task('gateway.verify_log')"
+        )
+        subprocess.run([venv / "bin" / "python", "-c", send], env=env, check=True, timeout=60)
+        _until(lambda: "log verified" in log.read_text(errors="replace"), log)
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        codes = [process.wait(30) for process in processes]
+    assert codes == [0, 0], log.read_text(errors="replace")
+
+
+def _until(holds, log: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(log.read_text(errors="replace"))
+
+
+def test_image_and_compose_use_only_steps_that_exist() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    steps = set(re.findall(r"^  (\w+)\)", STEPS.read_text(), re.MULTILINE))
+    assert steps == {"build", "migrate", "web", "worker"}
+    assert re.search(r"^USER gateway$", dockerfile, re.MULTILINE), "the image does not run as root"
+    assert re.search(r'^ENTRYPOINT \["/app/docker/steps.sh"\]', dockerfile, re.MULTILINE)
+    assert json.loads(re.search(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)[1])[0] in steps
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    services = compose["services"]
+    assert {"migrate", "web", "worker", "postgres", "redis"} == set(services)
+    for role in ("migrate", "web", "worker"):
+        assert services[role]["command"][0] == role
+        assert "GATEWAY_SECRET" in services[role]["environment"]
+
+
+def test_an_unknown_step_says_what_there_is() -> None:
+    result = subprocess.run([STEPS, "dance"], capture_output=True, text=True, timeout=10)
+    assert result.returncode == 2 and "migrate" in result.stderr
