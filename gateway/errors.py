@@ -14,6 +14,7 @@ trouble is an exception::
     │   ├── TooLarge              413  body over the limit
     │   └── TooMany               429  more in flight than the gateway takes
     └── Unavailable               503  the log can not be written, or the gateway is starting or stopping
+        └── LogDamaged            503  a record is not as it was written
 
 Messages are lowercase without full stop, quote the caller's words in backticks, and say what to do next. They go to the
 caller only: process logs get `describe(exc)`, which holds no message, because messages may carry a patient's text.
@@ -98,6 +99,10 @@ class Unavailable(GatewayError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class LogDamaged(Unavailable):
+    """A record of the decision log is not as it was written: it is shown to nobody as if it were."""
 
 
 def describe(exc: BaseException) -> str:

@@ -1,0 +1,295 @@
+"""A decision told in plain words, for a compliance officer: from the record alone."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from gateway.records.record import AccessV1, DecisionV1, Record
+from gateway.records.shapes import (
+    AdmitV1,
+    AttemptV1,
+    AuditedV1,
+    BudgetV1,
+    CompletedV1,
+    FailedV1,
+    FindingV1,
+    InjectedV1,
+    ReasonV1,
+    RefuseV1,
+    ReleaseV1,
+    RetryV1,
+    ScreenedV1,
+    WithholdV1,
+)
+from gateway.records.words import cause, count, level, listed, modality, ms, plain, share, view
+
+_WIDTH = 110  # characters
+_SCORES_TOLD = 3  # the strongest categories of a stage; the record has all
+
+_ERASED = {
+    "prompt": "the words of the request",
+    "images": "the images",
+    "stop": "the stop sequences",
+    "found": "the text found in images",
+    "demonstrations": "the demonstrations (their ids and digest are kept)",
+    "answer": "the words of the model's answer",
+    "replacements": "what the redactions put in place",
+}
+
+
+def explain(record: Record) -> str:
+    """Tell a record in plain words, one paragraph for each step, lines of at most 110 characters."""
+    if isinstance(record, AccessV1):
+        return _fill(_access(record))
+    parts: list[tuple[str, Iterable[str]]] = [
+        ("", [_opening(record)]),
+        ("Who asked, and for what", [_asked(record)]),
+        ("The rules in force", [_rules(record)]),
+        ("What the checks before the model said", [_screened(word) for word in record.screening]),
+        ("What no check looked at", [_coverage(record)]),
+        ("What the policy decided", [_admission(record)]),
+    ]
+    for number, attempt in enumerate(record.attempts):
+        title = "The model" if number == 0 else "The model, asked once more"
+        parts.append((title, _attempt(attempt)))
+    parts.append(("What left the gateway", [_final(record)]))
+    parts.append(("What is not kept", [_not_kept(record)]))
+    return "\n\n".join(_section(title, list(lines)) for title, lines in parts)
+
+
+def _fill(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _section(title: str, lines: list[str]) -> str:
+    if not title:
+        return "\n".join(_fill(line) for line in lines)
+    lines = lines or ["Nothing is recorded."]
+    body = "\n".join(_fill(line, "  - " if len(lines) > 1 else "  ") for line in lines)
+    return f"{title}\n{body}"
+
+
+def _access(record: AccessV1) -> str:
+    seen = listed(record.decisions) or "no decision"
+    why = f"The reason given: {record.why}." if record.why else "No reason was given."
+    roles = listed(record.caller.roles) or "none"
+    return (
+        f"On {record.at:%d %B %Y at %H:%M:%S} UTC the key {record.caller.key} of the department "
+        f"{record.caller.department} (roles: {roles}) did `{record.action}` by {record.endpoint}, and saw {seen}. "
+        f"{why} This look at the log is itself a record, {record.id}."
+    )
+
+
+def _opening(record: DecisionV1) -> str:
+    word = {
+        "released": "RELEASED: an answer of the model left the gateway",
+        "refused": "REFUSED: the model was not asked",
+        "withheld": "WITHHELD: the model was asked, and its answer did not leave the gateway",
+    }[record.outcome]
+    return (
+        f"Decision {record.id} of {record.at:%d %B %Y, %H:%M:%S} UTC. Outcome: {word}. It took {ms(record.ms)} in all."
+    )
+
+
+def _asked(record: DecisionV1) -> str:
+    texts = sum(1 for row in record.coverage if row.kind == "text")
+    held = [count(texts, "piece of text", "pieces of text")]
+    held += [
+        f"one {modality(image.modality)} ({image.source.upper()}, {image.width} by {image.height} pixels, {image.part})"
+        for image in record.images
+    ]
+    roles = listed(record.caller.roles) or "none"
+    return (
+        f"The key {record.caller.key} of the department {record.caller.department} (roles: {roles}) asked the model "
+        f"`{record.model}` through {record.endpoint}{', as a stream' if record.stream else ''}. "
+        f"What a model could have read: {listed(tuple(held))}."
+    )
+
+
+def _rules(record: DecisionV1) -> str:
+    policy = record.policy
+    return (
+        f"The policy of {policy.department}, revision {policy.revision} (SHA-256 of its file: {policy.digest}), was "
+        f"carried out by version {record.gateway} of the gateway."
+    )
+
+
+def _failed(word: FailedV1) -> str:
+    which = "" if word.choice is None else f" on answer {word.choice + 1}"
+    return (
+        f"{word.stage} {word.version} FAILED{which}: {cause(word.cause)} (after {ms(word.ms)}). "
+        "A check that says nothing counts as a no, unless the policy excuses it by name."
+    )
+
+
+def _screened(word: ScreenedV1 | FailedV1) -> str:
+    if isinstance(word, FailedV1):
+        return _failed(word)
+    what = "judged the text found in images" if word.round == "found" else "judged the request"
+    said = [f"{word.stage} {word.version} {what} ({ms(word.ms)}): risk {share(word.risk)} of 1 ({level(word.risk)})"]
+    if word.part is not None:
+        said.append(f"highest in {word.part}{view(word.view)}")
+    scores = sorted(word.scores, key=lambda score: -score.value)[:_SCORES_TOLD]
+    if scores:
+        said.append("by category " + ", ".join(f"{plain(score.label)} {share(score.value)}" for score in scores))
+    text = "; ".join(said) + "."
+    text += f" It looked at {listed(word.inspected)}." if word.inspected else " It looked at no part."
+    if word.found:
+        found = count(len(word.found), "piece of text", "pieces of text")
+        text += f" It found {found} inside images ({listed(word.found)}), handed on as if the user had typed it."
+    if word.notes:
+        text += f" Notes: {listed(tuple(map(plain, word.notes)))}."
+    return text
+
+
+def _coverage(record: DecisionV1) -> str:
+    unseen = tuple(f"{row.part} ({row.kind})" for row in record.coverage if not row.by)
+    total = len(record.coverage)
+    if not total:
+        return "The request held nothing that a model could read."
+    if not unseen:
+        parts = "the one part" if total == 1 else f"each of the {total} parts"
+        return f"Nothing: {parts} that a model could read was looked at by a check."
+    waived = isinstance(record.admission, AdmitV1) and bool(record.admission.waived)
+    why = " The policy let them pass uninspected (`allow_uninspected`)." if waived else ""
+    return f"{count(len(unseen), 'part')} of {total}: {listed(unseen)}.{why}"
+
+
+def _reason(reason: ReasonV1) -> str:
+    stage = f"`{reason.stage}`" if reason.stage else "a stage"
+    label = plain(reason.label) if reason.label else "harm"
+    where = f" in {reason.part}" if reason.part else ""
+    told = {
+        "risk": f"{stage} saw too high a risk of {label}{where}",
+        "stage-failed": f"the check {stage} failed: {cause(reason.cause)}",
+        "stage-missing": f"the policy asks for the check {stage}, and no word of it came",
+        "uninspected": f"no check looked at {reason.part or 'a part of the request'}",
+        "finding": f"{stage} found {label}{where}",
+        "nothing-to-answer": "there was nothing to answer",
+        "demonstrations-failed": f"the demonstrations could not be had from {stage}: {cause(reason.cause)}",
+        "model-failed": f"the model stage {stage} failed: {cause(reason.cause)}",
+    }
+    return told.get(reason.code, f"{plain(reason.code)}{f' ({stage})' if reason.stage else ''}{where}")
+
+
+def _because(reasons: tuple[ReasonV1, ...]) -> str:
+    return "; ".join(map(_reason, reasons)) or "no reason is recorded"
+
+
+def _budget(budget: BudgetV1) -> str:
+    if budget.demonstrations == 0:
+        return "no demonstrations"
+    caps = []
+    if budget.tokens is not None:
+        caps.append(f"at most {budget.tokens} tokens")
+    if budget.images is not None:
+        caps.append(f"at most {count(budget.images, 'image')}")
+    of = f", {listed(tuple(caps))}" if caps else ""
+    return f"up to {count(budget.demonstrations, 'demonstration')}, a share of {share(budget.mix)} of them refusing{of}"
+
+
+def _admission(record: DecisionV1) -> str:
+    decision = record.admission
+    if isinstance(decision, RefuseV1):
+        risk = "" if decision.risk is None else f" The worst risk seen was {share(decision.risk)}."
+        return f"Rule `{decision.rule}`: the request was refused, because {_because(decision.reasons)}.{risk}"
+    text = (
+        f"Rule `{decision.rule}`: with a worst risk of {share(decision.risk)} the model might be asked. "
+        f"This tier buys {_budget(decision.budget)}."
+    )
+    if decision.excused:
+        text += f" The policy excused failed checks by name (`allow_if_unavailable`): {listed(decision.excused)}."
+    if decision.waived:
+        text += f" The policy let parts pass that no check looked at: {listed(decision.waived)}."
+    return text
+
+
+def _attempt(attempt: AttemptV1) -> list[str]:
+    lines = [f"Bought: {_budget(attempt.budget)}. {_injected(attempt.injected)}", _completed(attempt.completed)]
+    lines += [_audited(word) for word in attempt.audits]
+    lines.append(_verdict(attempt.verdict))
+    return [line for line in lines if line]
+
+
+def _injected(word: InjectedV1 | FailedV1 | None) -> str:
+    if word is None:
+        return "None were shown."
+    if isinstance(word, FailedV1):
+        return _failed(word)
+    shown = count(len(word.demonstrations), "demonstration")
+    return (
+        f"Spent: {word.stage} {word.version} put {shown} before the question ({ms(word.ms)}), "
+        f"{word.refusing} of them refusing: {listed(word.demonstrations) or 'none'} (digest {word.digest[:16]}…)."
+    )
+
+
+def _completed(word: CompletedV1 | FailedV1 | None) -> str:
+    if word is None:
+        return "The model was not asked."
+    if isinstance(word, FailedV1):
+        return _failed(word)
+    ends = listed(tuple(dict.fromkeys(f"`{choice.finish_reason}`" for choice in word.choices)))
+    size = listed(tuple(count(choice.characters, "character") for choice in word.choices))
+    text = (
+        f"{word.stage} {word.version} asked the model `{word.model}` ({ms(word.ms)}): "
+        f"{count(len(word.choices), 'answer')} of {size}, ended by {ends}; {word.prompt_tokens} tokens read, "
+        f"{word.completion_tokens} written."
+    )
+    if calls := sum(choice.tool_calls for choice in word.choices):
+        text += f" It called {count(calls, 'tool')}."
+    return text + (" The model has NOT seen the images: it was told of them in words." if word.blind else "")
+
+
+def _finding(finding: FindingV1) -> str:
+    label = f" ({plain(finding.label)})" if finding.label else ""
+    span = "" if finding.start is None else f", characters {finding.start} to {finding.end}"
+    return f"{plain(finding.kind)}{label}, score {share(finding.score)}, in {finding.part}{span}"
+
+
+def _audited(word: AuditedV1 | FailedV1) -> str:
+    if isinstance(word, FailedV1):
+        return _failed(word)
+    found = "; ".join(map(_finding, word.findings)) or "nothing found"
+    return f"{word.stage} {word.version} audited answer {word.choice + 1} ({ms(word.ms)}): {found}."
+
+
+def _verdict(verdict: ReleaseV1 | WithholdV1 | RetryV1) -> str:
+    if isinstance(verdict, RetryV1):
+        return (
+            f"Rule `{verdict.rule}`: the model refused a question that the checks called benign (over-defense), so it "
+            f"was to be asked once more with {_budget(verdict.budget)}."
+        )
+    if isinstance(verdict, WithholdV1):
+        return f"Rule `{verdict.rule}`: the answer was to be withheld, because {_because(verdict.reasons)}."
+    return f"Rule `{verdict.rule}`: the answer might leave."
+
+
+def _final(record: DecisionV1) -> str:
+    final = record.final
+    if isinstance(final, RefuseV1):
+        return f"No answer: the caller got a refusal, by rule `{final.rule}`. The model never saw the request."
+    if isinstance(final, WithholdV1):
+        return f"No answer: it was withheld by rule `{final.rule}`, because {_because(final.reasons)}."
+    text = f"The model's answer, by rule `{final.rule}`"
+    if final.redactions:
+        spans = listed(tuple(f"{plain(r.label)} ({r.part}, {r.start} to {r.end})" for r in final.redactions))
+        text += f", after {count(len(final.redactions), 'redaction')}: {spans}."
+    else:
+        text += ", with nothing redacted."
+    if final.noted:
+        text += f" Noted without consequence: {listed(tuple(map(plain, final.noted)))}."
+    if final.excused:
+        text += f" The policy excused failed checks by name (`allow_if_unavailable`): {listed(final.excused)}."
+    return text
+
+
+def _not_kept(record: DecisionV1) -> str:
+    what = listed(tuple(_ERASED.get(name, plain(name)) for name in record.erased)) or "nothing"
+    return (
+        f"Left out of this record: {what}. Digests keyed with the gateway's secret stand for them, so that whoever "
+        "holds both a text and the secret can show whether this record is about it."
+    )

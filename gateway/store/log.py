@@ -1,0 +1,143 @@
+"""The decision log: appended to and read, never changed.
+
+What holds: `append` returns only after its record is committed to the disk; where it raises, no answer may leave. The
+bytes stored are the record's canonical bytes, and their leaf hash stands beside them. There is no way here to update or
+delete, and triggers in the database refuse both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.errors import LogDamaged, Unavailable, describe
+from gateway.records import AccessV1, Digester, Outcome, Record, parse, record_of
+from gateway.stages import in_thread
+from gateway.store import check, faults
+from gateway.store.check import CheckReport
+from gateway.store.engine import writer
+from gateway.store.logged import Logged, logged
+from gateway.store.migrate import TROUBLE
+from gateway.store.tables import decision_log, store_facts
+from gateway.store.writer import GroupWriter, Row, row_of
+
+_HEAVY = 64 * 1024  # bytes of images, above which digests are computed beside the event loop
+
+
+class Stored(Struct, frozen=True, kw_only=True):
+    """A record as it lies in the log. `bytes` are its exact bytes, `leaf` their leaf hash in hex."""
+
+    sequence: int
+    id: str
+    leaf: str
+    bytes: bytes
+    record: Record
+
+
+class DecisionLog:
+    """The log of one database."""
+
+    def __init__(self, engine: AsyncEngine, digester: Digester) -> None:
+        self._engine = engine
+        self._digester = digester
+        self._writer = GroupWriter(engine)
+
+    async def append(self, outcome: Outcome) -> Logged:
+        """Record `outcome`; it is on the disk when this returns.
+
+        Raises Unavailable where it can not be recorded: no answer may leave then.
+        """
+        try:
+            if sum(len(image.data) for image in outcome.request.images()) > _HEAVY:
+                row = await in_thread(self._row, outcome)
+            else:
+                row = self._row(outcome)
+        except (ValueError, TypeError) as exc:
+            check.log.error("a decision can not be made into a record: %s", describe(exc))
+            raise Unavailable(
+                "the decision can not be recorded; nothing was answered; tell the gateway's operator"
+            ) from None
+        sequence = await self._writer.put(row)
+        return logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
+
+    async def append_access(self, access: AccessV1) -> None:
+        """Record that someone looked at the log, before they are shown it. Raises Unavailable where it can not be."""
+        try:
+            row = row_of(access)
+        except (ValueError, TypeError):
+            raise Unavailable("this look at the log can not be recorded; nothing was shown") from None
+        await self._writer.put(row)
+
+    async def get(self, id: str) -> Stored | None:  # noqa: A002 - the word for it on the wire
+        """Give the record with this id, None where there is none. Raises LogDamaged where it was changed."""
+        rows = await self._read(sa.select(decision_log).where(decision_log.c.id == id))
+        return _stored(rows[0]) if rows else None
+
+    async def recent(
+        self, limit: int, department: str | None = None, *, kind: str = "decision.v1"
+    ) -> tuple[Stored, ...]:
+        """Give the latest records of a kind, newest first."""
+        query = sa.select(decision_log).where(decision_log.c.kind == kind)
+        if department is not None:
+            query = query.where(decision_log.c.department == department)
+        rows = await self._read(query.order_by(decision_log.c.sequence.desc()).limit(limit))
+        return tuple(map(_stored, rows))
+
+    async def count(self) -> int:
+        """Count the records of every kind."""
+        rows = await self._read(sa.select(sa.func.count()).select_from(decision_log))
+        return int(rows[0][0])
+
+    async def check(self, progress: Callable[[int], object] | None = None) -> CheckReport:
+        """Read the whole log and check every record; `progress` is told the number of records after each chunk.
+
+        Raises Unavailable where the database can not be read.
+        """
+        try:
+            return await check.check(self._engine, progress)
+        except TROUBLE as exc:
+            raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
+
+    async def healthy(self) -> None:
+        """Raise Unavailable where the log could not take a record now.
+
+        After a failed append this writes, so that readiness comes back by itself once the trouble is over.
+        """
+        fact = {"name": "probe", "value": "ok"}
+        try:
+            if not self._writer.failing:
+                await self._read(sa.select(store_facts.c.value).limit(1))
+                return
+            async with writer(self._engine).begin() as connection:
+                gone = sa.delete(store_facts).where(store_facts.c.name == fact["name"])
+                await connection.execute(gone)
+                await connection.execute(sa.insert(store_facts), fact)
+        except TROUBLE as exc:
+            raise Unavailable(f"the decision log can not be written; {faults.hint(exc)}") from None
+        self._writer.failing = False
+
+    async def close(self) -> None:
+        """Write what waits, then take no more."""
+        await self._writer.close()
+
+    def _row(self, outcome: Outcome) -> Row:
+        return row_of(record_of(outcome, self._digester))
+
+    async def _read(self, query: sa.Select[Any]) -> list[Any]:
+        try:
+            async with self._engine.connect() as connection:
+                return list((await connection.execute(query)).all())
+        except TROUBLE as exc:
+            raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
+
+
+def _stored(row: sa.Row[Any]) -> Stored:
+    body, leaf = bytes(row.body), bytes(row.leaf)
+    problem = check.problem_of(row)
+    if problem is not None:
+        raise LogDamaged(f"record {row.sequence} of the decision log is damaged: {problem}; run `gateway log verify`")
+    return Stored(sequence=row.sequence, id=row.id, leaf=leaf.hex(), bytes=body, record=parse(body))

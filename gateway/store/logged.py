@@ -1,0 +1,47 @@
+"""The proof that an outcome is in the log: an answer is made of nothing else."""
+
+from __future__ import annotations
+
+from typing import final
+
+from gateway.records import Outcome
+
+
+class _Seal:
+    """What only this package holds, so that no other can make a `Logged`."""
+
+    __slots__ = ()
+
+
+_SEAL = _Seal()
+
+
+@final
+class Logged:
+    """An outcome whose record is on the disk. Only `DecisionLog.append` makes one.
+
+    `sequence` is the record's number in the log, `leaf` its RFC 6962 leaf hash in hex.
+    """
+
+    __slots__ = ("id", "leaf", "outcome", "sequence")
+    id: str
+    sequence: int
+    leaf: str
+    outcome: Outcome
+
+    def __init__(self, seal: _Seal, *, id: str, sequence: int, leaf: str, outcome: Outcome) -> None:  # noqa: A002 - its name
+        if seal is not _SEAL:
+            raise TypeError("a Logged comes only from DecisionLog.append")
+        for name, value in (("id", id), ("sequence", sequence), ("leaf", leaf), ("outcome", outcome)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Logged does not change")
+
+    def __repr__(self) -> str:
+        return f"Logged(id={self.id!r}, sequence={self.sequence})"
+
+
+def logged(*, id: str, sequence: int, leaf: str, outcome: Outcome) -> Logged:  # noqa: A002 - its name
+    """Make a `Logged`; for `DecisionLog.append` alone, and no part of the store's surface."""
+    return Logged(_SEAL, id=id, sequence=sequence, leaf=leaf, outcome=outcome)
