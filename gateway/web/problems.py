@@ -23,6 +23,7 @@ from gateway.errors import (
     GatewayError,
     InvalidImage,
     InvalidRequest,
+    LogDamaged,
     NotAuthenticated,
     NotFound,
     NotPermitted,
@@ -65,6 +66,7 @@ PROBLEMS: Mapping[type[GatewayError], Problem] = MappingProxyType(
         NotFound: Problem(status=404, code="not_found"),
         TooLarge: Problem(status=413, code="request_too_large"),
         TooMany: Problem(status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=_RETRY),
+        LogDamaged: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
         Unavailable: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
     }
 )

@@ -19,7 +19,7 @@ from gateway.errors import Unavailable
 from gateway.images import Limits
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.policy.model import LoadedPolicy, Policy, convert
-from gateway.records import Caller, Outcome
+from gateway.records import Caller, Digester, Outcome, canonical, record_of
 from gateway.values import Budget, Choice, Completion, Text, ToolCall, Usage
 from gateway.web.app import create_app
 
@@ -63,6 +63,7 @@ class FakeRuntime:
         self.reads = []
         self.closed = False
         self.hold = None
+        self.arrived = asyncio.Event()
         self.raises = None
         self.usage = Usage(prompt_tokens=7, completion_tokens=3)
 
@@ -128,13 +129,14 @@ class FakeRuntime:
 
     async def answer(self, request, caller, endpoint):
         self.asked.append(request)
+        self.arrived.set()
         if self.hold is not None:
             await self.hold.wait()
         if self.raises is not None:
             raise self.raises
         outcome = self._outcome(request, caller, endpoint)
-        record = types.SimpleNamespace(department=caller.department)
-        body = b'{"id":"%s","kind":"decision"}' % request.id.encode()
+        record = record_of(outcome, Digester(b"0" * 32))
+        body = canonical(record)
         self.decided[request.id] = types.SimpleNamespace(record=record, bytes=body)
         return types.SimpleNamespace(id=request.id, outcome=outcome, record=record, bytes=body)
 
