@@ -1,8 +1,8 @@
 """Decode, check and re-encode the images of a request: PNG, JPEG, WebP and DICOM.
 
-What comes out holds pixels and nothing else: no metadata, no profile, no second format behind the first. Colour profiles are
-dropped and sample values kept. Everything here is synchronous, thread-safe and bound by the processor: callers run it in a
-thread. pydicom and NumPy are imported when the first DICOM file comes.
+What comes out holds pixels and nothing else: no metadata, no profile, no second format behind the first. Profiles of
+colour are dropped and sample values kept. Everything here is synchronous, thread-safe and bound by the processor:
+callers run it in a thread. pydicom and NumPy are imported when the first DICOM file comes.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ _TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}):")
 
 
-def decode_image(url: str, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own field; frozen
+def decode_image(url: str, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own
+field; frozen
     """Decode the image in a base64 data URL, as OpenAI's ``image_url`` gives it.
 
-    What the file is, its content says; a declared media type that contradicts it is refused. `id` is the part's place in
-    the request.
+    What the file is, its content says; a declared media type that contradicts it is refused. `id` is the part's place
+    in the request.
 
     Raises:
         InvalidImage: the URL is no base64 data URL, or the file is refused by `decode_bytes`.
@@ -69,7 +70,8 @@ def decode_image(url: str, *, id: str, limits: Limits = Limits()) -> Image:  # n
     return _decode(raw, declared, id, limits)
 
 
-def decode_bytes(raw: bytes, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own field; frozen
+def decode_bytes(raw: bytes, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own
+field; frozen
     """Decode the file `raw` within `limits`.
 
     Raises:
@@ -80,7 +82,7 @@ def decode_bytes(raw: bytes, *, id: str, limits: Limits = Limits()) -> Image:  #
 
 def _open_url(url: str, limits: Limits) -> tuple[str, bytes]:
     """Give the format that a data URL declares, and its bytes."""
-    if not url[:5].lower() == "data:":
+    if url[:5].lower() != "data:":
         found = _SCHEME.match(url[:32])
         scheme = f"`{found[1].lower()}` URLs are not fetched" if found else "this is no URL of an image"
         raise broken(f"{scheme}; send the image as a base64 data URL", code="invalid_image_url")

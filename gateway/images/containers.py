@@ -1,8 +1,8 @@
 """Walk the structure of a PNG, JPEG or WebP file before anything is decoded.
 
-Each walk checks that the file is one image from its first byte to its last, reads the true size from the header, and gives
-back the file with only those pieces that pixels need: comments, colour profiles, thumbnails, EXIF and XMP never reach a
-decoder. Sources: PNG Specification (Third Edition) 5 and 11; ITU-T T.81 annex B; RFC 9649 (WebP).
+Each walk checks that the file is one image from its first byte to its last, reads the true size from the header, and
+gives back the file with only those pieces that pixels need: comments, colour profiles, thumbnails, EXIF and XMP never
+reach a decoder. Sources: PNG Specification (Third Edition) 5 and 11; ITU-T T.81 annex B; RFC 9649 (WebP).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 class Container(Struct, frozen=True, kw_only=True):
-    """A checked file. `data` is what a decoder may see; `orientation` is EXIF's, 1..8; `lossy` says how it was coded."""
+    """A checked file: `data` is what a decoder may see, `orientation` EXIF's, 1..8, `lossy` says how it was coded."""
 
     data: bytes
     width: int

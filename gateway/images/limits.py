@@ -10,10 +10,10 @@ from gateway.errors import InvalidImage
 class Limits(Struct, frozen=True, kw_only=True):
     """What one image may cost.
 
-    `encoded` and `dicom` are bytes of the file as it arrives (PNG, JPEG and WebP; DICOM, also after inflating), `pixels`
-    counts those of one frame, `side` is the longest side in pixels, `frames` the frames of a file. `scans` bounds the
-    passes of a progressive JPEG, `elements` the data elements of a DICOM file, `texts` and `characters` its free text.
-    A decoded frame takes up to 4 bytes for each pixel and a WebP up to 16, so `pixels` bounds memory too.
+    `encoded` and `dicom` are bytes of the file as it arrives (PNG, JPEG and WebP; DICOM, also after inflating),
+    `pixels` counts those of one frame, `side` is the longest side in pixels, `frames` the frames of a file. `scans`
+    bounds the passes of a progressive JPEG, `elements` the data elements of a DICOM file, `texts` and `characters` its
+    free text. A decoded frame takes up to 4 bytes for each pixel and a WebP up to 16, so `pixels` bounds memory too.
     """
 
     encoded: int = 20 << 20

@@ -10,7 +10,6 @@ from typing import Literal
 from PIL import Image as Pillow
 from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from gateway.errors import InvalidImage
 from gateway.images.containers import Container
 from gateway.images.limits import broken
 from gateway.values import Image
@@ -57,7 +56,7 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
         return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
     grey = picture.mode in ("L", "LA", "La")
     over = picture.convert("RGBA")
-    if over.getextrema()[3] == (255, 255):
+    if over.getchannel("A").getextrema() == (255, 255):
         return over.convert("L" if grey else "RGB")
     white = Pillow.new("RGBA", over.size, (255, 255, 255, 255))
     white.alpha_composite(over)
@@ -72,15 +71,14 @@ def decode(container: Container, kind: Literal["png", "jpeg", "webp"]) -> Pillow
     """
     try:
         with Pillow.open(io.BytesIO(container.data), formats=[_FORMATS[kind]]) as opened:
-            if opened.size != (container.width, container.height):
-                raise broken("the image has another size than its header says; save the image anew")
+            size = opened.size
             opened.load()
             picture = _plain(opened)
-    except InvalidImage:
-        raise
-    except Exception:
+    except Exception:  # noqa: BLE001 -- Pillow raises what it likes on hostile bytes, and its messages quote them
         name = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}[kind]
         raise broken(f"the {name} is truncated or damaged; send the whole file, or save the image anew") from None
+    if size != (container.width, container.height):
+        raise broken("the image has another size than its header says; save the image anew")
     turn = _TURN.get(container.orientation)
     return picture if turn is None else picture.transpose(turn)
 

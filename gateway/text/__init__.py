@@ -1,6 +1,7 @@
 """The readings of a text: as it stands, normalised, and with what was encoded in it decoded.
 
-Stages judge each reading, because a model may read any of them. Everything here is pure, thread-safe and takes linear time.
+Stages judge each reading, because a model may read any of them. Everything here is pure, thread-safe and takes linear
+time.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(r"\\u\{?[0-9A-Fa-f]{4,6}\}?|\\U[0-9A-Fa-f]{8}|&#x?[0-9A-Fa-f]{2,6};")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
-_LEET_WORD = re.compile(r"[A-Za-z0-9@$!|+€]{2,24}")
+_LEET_WORD = re.compile(r"[A-Za-z0-9@$!|+€]{1,24}")
 _LEET_HINT = re.compile(
     r"[A-Za-z][0134578@$!|+€]+[A-Za-z]|(?<![^\W_])[0134578@$!|+€]+[A-Za-z]{2}|[A-Za-z]{2}[0134578@$|€]"
 )
@@ -56,18 +56,34 @@ def _unbase64(coded: str) -> bytes:
     return base64.b64decode(coded + "=" * (-len(coded) % 4))
 
 
-def find_base64(text: str) -> Iterator[Span]:
-    """Find base64: whole words of it, and runs of it that white space or punctuation splits, whatever stands around."""
-    taken: list[tuple[int, int]] = []
+def _base64_tokens(text: str) -> Iterator[Span]:
+    """Find words that are base64 each; lines of one block are one find."""
     known = words()
+    start = end = -1
+    block: list[str] = []
     for match in _B64_TOKEN.finditer(text):
         token = match[0]
         if len(token) < 12 and "=" not in token and token.lower() in known:
             continue
         plain = _readable(_unbase64(token))
-        if plain is not None and (len(token) >= 16 or language_like(plain) >= 0.5):
-            taken.append(match.span())
-            yield (*match.span(), plain)
+        if plain is None or (len(token) < 16 and language_like(plain) < 0.5):
+            continue
+        if block and (match.start() - end > 2 or not text[end : match.start()].isspace()):
+            yield start, end, "".join(block)
+            block = []
+        if not block:
+            start = match.start()
+        block.append(plain)
+        end = match.end()
+    if block:
+        yield start, end, "".join(block)
+
+
+def find_base64(text: str) -> Iterator[Span]:
+    """Find base64: whole words of it, and runs of it that white space or punctuation splits, whatever stands around."""
+    found = list(_base64_tokens(text))
+    taken = [(start, end) for start, end, _ in found]
+    yield from found
     pieces = list(_B64_CHARS.finditer(text))
     if len(pieces) < 2:
         return
@@ -88,15 +104,16 @@ def find_base64(text: str) -> Iterator[Span]:
             plain = run[0].decode("ascii")
             if language_like(plain) < 0.5:
                 continue
+            plain = plain.strip()
             start = place(phase + run.start() * 4 // 3)
             end = place(min(phase + -(-run.end() * 4 // 3), total) - 1) + 1
             if not any(start < right and left < end for left, right in taken):
                 taken.append((start, end))
-                yield start, end, plain.strip()
+                yield start, end, plain
 
 
 def find_hex(text: str) -> Iterator[Span]:
-    """Find hexadecimal, plain or with spaces, ``0x`` or ``\\x``; and bytes written as binary or decimal numbers."""
+    r"""Find hexadecimal, plain or with spaces, ``0x`` or ``\x``; and bytes written as binary or decimal numbers."""
     for match in _HEX.finditer(text):
         digits = _HEX_MARK.sub("", match[0].replace("0x", " ").replace("\\x", " "))
         plain = _readable(bytes.fromhex(digits[: len(digits) & ~1]))
@@ -137,7 +154,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def find_escapes(text: str) -> Iterable[Span]:
-    """Find characters written as ``\\u0068``, ``&#104;`` or ``&#x68;``, three of them at least."""
+    r"""Find characters written as ``\u0068``, ``&#104;`` or ``&#x68;``, three of them at least."""
     if ("\\" not in text and "&#" not in text) or len(_ESCAPE.findall(text)) < 3:
         return ()
     return _whole(text, lambda coded: _ESCAPE.sub(_character, coded))
@@ -179,7 +196,7 @@ def _unleet(word: str) -> tuple[str, bool]:
     for table in (_LEET, _LEET_L):
         for form in (word, bare):
             plain = form.translate(table).lower()
-            if plain in known:
+            if plain in known or plain == "a":
                 return plain, True
     return word.translate(_LEET), False
 
@@ -195,7 +212,7 @@ def find_leet(text: str) -> Iterable[Span]:
     changes: list[Span] = []
     for match in _LEET_WORD.finditer(text):
         word = match[0]
-        if word.isalpha() or not (any(letter.isalpha() for letter in word) or word in ("4", "1")):
+        if word.isalpha():
             continue
         plain, sure = _unleet(word)
         letters = sum(letter.isalpha() for letter in word)
@@ -203,6 +220,8 @@ def find_leet(text: str) -> Iterable[Span]:
             proof += 2 if len(plain) > 4 else 1
         elif not sure and (letters < 2 or not plain.isalpha() or len(plain) < 4):
             continue
+        elif sure and not letters and len(word) > 2:
+            continue  # a number
         changes.append((match.start(), match.end(), plain))
     return changes if proof >= 2 else ()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Characters that show nothing: Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties), the other format controls
-# and ASCII's controls. Tag characters and variation selectors are among them.
+from gateway.text.language import segment
+
+# Characters that show nothing: Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties), the other format
+# controls and ASCII's controls. Tag characters and variation selectors are among them.
 _INVISIBLE = (
     "\\x00-\\x08\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u17b4\u17b5"
     "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -37,8 +39,8 @@ _FOREIGN = re.compile("[\u0250-\u02af\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u1d
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
-_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:([ \t.\-_*|~·/]{1,3}|\n)[^\W\d_])(?:\1[^\W\d_]){2,}(?![^\W_])")
-_GAP = re.compile(r"[ \t]{2,}")
+_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:[\s.\-_*|~·/]{1,4}[^\W\d_](?![^\W_])){3,}")
+_BETWEEN = re.compile(r"[\s.\-_*|~·/]+")
 _ROUNDS = 8
 
 
@@ -77,11 +79,20 @@ def _fold(text: str) -> str:
 
 
 def _join(match: re.Match[str]) -> str:
-    run, mark = match[0], match[1]
-    letters = run.replace(mark, "")
-    if mark in (" ", "\t") or len(letters) >= 5:
-        return letters
-    return run  # t.i.d.-like: too short to be a hidden word
+    """Join the letters of a run, and part words where the gap is wider than the commonest, or by the word list."""
+    gaps = _BETWEEN.findall(match[0])
+    usual = max(set(gaps), key=lambda gap: (gaps.count(gap), -len(gap), gap)) if len(gaps) < 512 else min(gaps, key=len)
+    if not usual.isspace() and len(gaps) < 4:
+        return match[0]  # too short to be a hidden word: t.i.d. and the like
+    letters = _BETWEEN.sub("", match[0])
+    parts, word = [letters[0]], 0
+    for letter, gap in zip(letters[1:], gaps, strict=True):
+        if len(gap) > len(usual):
+            parts.append(letter)
+            word += 1
+        else:
+            parts[word] += letter
+    return " ".join(segment(part) for part in parts)
 
 
 def _once(text: str) -> str:
@@ -97,10 +108,11 @@ def _once(text: str) -> str:
 def normalise(text: str) -> str:
     """Give `text` in one spelling: what looks the same to a reader becomes the same.
 
-    Compatibility forms are unified (NFKC), what shows nothing is removed, lookalikes become Latin in words that mix scripts
-    or stand among Latin words, stacked marks go, spaced-out words (``f o r g e``) are joined, and any white space becomes one
-    space. Signs of clinical text stay readable: ``µg``, ``β-blocker``, ``±``; a sentence that is Cyrillic or Greek
-    stays as it is. Unpaired surrogates become U+FFFD. Applying it twice changes nothing more. Time is linear.
+    Compatibility forms are unified (NFKC), what shows nothing is removed, lookalikes become Latin in words that mix
+    scripts or stand among Latin words, stacked marks go, spaced-out words (``f o r g e``) are joined, and any white
+    space becomes one space. Signs of clinical text stay readable: ``µg``, ``β-blocker``, ``±``; a sentence that is
+    Cyrillic or Greek stays as it is. Unpaired surrogates become U+FFFD. Applying it twice changes nothing more. Time is
+    linear.
     """
     for _ in range(_ROUNDS):
         again = _once(text)

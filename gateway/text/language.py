@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import resources
 
+_SEGMENT, _LONGEST = 2_000, 16  # letters to part at most, and of a word
 _WORD = re.compile(r"[a-z]{2,24}")
 
 
@@ -28,6 +29,44 @@ def language_like(text: str) -> float:
     return hits / total if total else 0.0
 
 
+def segment(letters: str) -> str:
+    """Part letters that were written without spaces into known words; as they are where most are in none.
+
+    The cheapest path wins: a word costs 1, a letter in no word 2. Letters after the 2,000th are left unparted.
+    """
+    if len(letters) < 7 or letters.lower() in words():
+        return letters
+    known, low = words(), letters[:_SEGMENT].lower()
+    cost, back = [0.0], [0]
+    for end in range(1, len(low) + 1):
+        best, where = cost[-1] + 2.0, end - 1
+        for start in range(max(end - _LONGEST, 0), end - 1):
+            if cost[start] + 1.0 < best and low[start:end] in known:
+                best, where = cost[start] + 1.0, start
+        if low[end - 1] == "a" and cost[end - 1] + 1.0 < best:
+            best, where = cost[end - 1] + 1.0, end - 1
+        cost.append(best)
+        back.append(where)
+    parts, end, inside = [], len(low), 0
+    while end:
+        start = back[end]
+        inside += end - start if end - start > 1 else 0
+        parts.append(letters[start:end])
+        end = start
+    if inside * 10 < 7 * len(low):
+        return letters
+    merged: list[str] = []
+    loose = False  # letters in no word stay together
+    for part in reversed(parts):
+        single = len(part) == 1 and part not in "aA"
+        if single and loose:
+            merged[-1] += part
+        else:
+            merged.append(part)
+        loose = single
+    return " ".join(merged) + letters[_SEGMENT:]
+
+
 def _weight(word: str) -> float:
     return 1.0 if len(word) > 2 else 0.25  # NG, VF, ABG: short clinical words are words of rot13 too
 
@@ -35,8 +74,8 @@ def _weight(word: str) -> float:
 def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int, int]]:
     """Give the spans of `text` whose words are known only once `unhide` has turned them.
 
-    Each word scores for being known turned and against being known as it stands; a span is a stretch of words whose scores
-    sum to 2 at least (Kadane's maximum subarray, restarted after each find), so two long hits in a row.
+    Each word scores for being known turned and against being known as it stands; a span is a stretch of words whose
+    scores sum to 2 at least (Kadane's maximum subarray, restarted after each find), so two long hits in a row.
     """
     known = words()
     start = end = -1

@@ -15,10 +15,10 @@ _AROUND = 2_000  # characters of the surrounding text that are shown with what w
 class View(Struct, frozen=True, kw_only=True):
     """One reading of a text.
 
-    `name` says how it was read: ``raw``, ``normalised``, ``base64``, ``hex``, ``url``, ``escapes``, ``tags``, ``rot13``,
-    ``leet``, ``reversed``, and nested ones joined by ``+``. Two views may share a name: what was decoded alone, and
-    in its place in the text. `cut` says that there was more than is shown here or in the views that follow: the text was
-    not read whole, and a stage should say so.
+    `name` says how it was read: ``raw``, ``normalised``, ``base64``, ``hex``, ``url``, ``escapes``, ``tags``,
+    ``rot13``, ``leet``, ``reversed``, and nested ones joined by ``+``. Two views may share a name: what was decoded
+    alone, and in its place in the text. `cut`, on the last view, says that there was more to decode than the limits
+    allow: the text was not read whole, so a stage must not call it inspected.
     """
 
     name: str
@@ -43,11 +43,11 @@ def _in_place(text: str, spans: list[Span]) -> str:
 
 
 def views(text: str, *, depth: int = 3, limit: int = 16, max_chars: int = 65_536) -> tuple[View, ...]:
-    """Give the readings of `text`: raw first, normalised where it differs in more than white space, then decoded ones.
+    """Give the readings of `text`: raw, then normalised where it differs in more than white space, then decoded ones.
 
-    What is decoded is searched again, `depth` encodings deep. At most `limit` views come back, and the decoded ones hold at
-    most `max_chars` characters together; where there was more, the last view has `cut` set. Plain clinical text takes well
-    under a millisecond.
+    What is decoded is searched again, `depth` encodings deep. At most `limit` views come back, and the decoded ones
+    hold at most `max_chars` characters together; where there was more, the last view has `cut` set. Plain clinical text
+    takes well under a millisecond.
     """
     found = [View(name="raw", text=text)]
     seen = {text, " ".join(text.split())}
@@ -60,16 +60,17 @@ def views(text: str, *, depth: int = 3, limit: int = 16, max_chars: int = 65_536
     left, cut = max_chars, False
     while queue and not cut:
         prefix, source, level = queue.popleft()
-        for name, find in FINDERS:
+        for kind, find in FINDERS:
             spans = sorted(find(source))
             if not spans:
                 continue
-            name = f"{prefix}+{name}" if prefix else name
+            name = f"{prefix}+{kind}" if prefix else kind
             if level == depth:
                 cut = True
                 break
-            alone = " ".join(payload for _, _, payload in spans)
-            for place, reading in enumerate((alone, _in_place(source, spans))):
+            whole = _in_place(source, spans)
+            alone = whole if kind == "leet" else " ".join(payload for _, _, payload in spans)
+            for place, reading in enumerate((alone, whole)):
                 key = " ".join(reading.split())
                 if not key or key in seen:
                     continue
