@@ -1,0 +1,113 @@
+"""Weaknesses of a policy that are worth a word: it loads, and someone should have meant it so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from gateway.policy.answers import REFUSAL
+from gateway.policy.model import AuditSpec, Policy
+
+_HIGH_THRESHOLD = 0.9
+
+
+class Weakness(Struct, frozen=True, kw_only=True):
+    """A weakness: the path in the policy file, and what it leads to."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+def lint(policy: Policy) -> tuple[Weakness, ...]:
+    """Find what weakens a policy, in the order of its file."""
+    found = (*_checks(policy), *_tiers(policy), *_over_defense(policy), *_deadlines(policy))
+    return tuple(Weakness(path=path, text=text) for path, text in found)
+
+
+def _checks(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Look at the stages: what is excused, and what is only noted."""
+    for place, screen in enumerate(policy.prescreen):
+        if screen.allow_if_unavailable:
+            yield (
+                f"prescreen[{place}].allow_if_unavailable",
+                f"requests pass unchecked by `{screen.stage}` when it fails",
+            )
+    if policy.demonstrations is None:
+        yield "demonstrations", "the model is asked without demonstrations: the defence is off"
+    elif policy.demonstrations.allow_if_unavailable:
+        yield "demonstrations.allow_if_unavailable", "the model is asked without demonstrations when the stage fails"
+    for place, spec in enumerate(policy.audit):
+        yield from _audit(f"audit[{place}]", spec)
+    if policy.uninspected == "allow_uninspected":
+        yield "uninspected", "parts that no stage looked at reach the model"
+
+
+def _audit(path: str, spec: AuditSpec) -> Iterator[tuple[str, str]]:
+    if spec.allow_if_unavailable:
+        yield f"{path}.allow_if_unavailable", f"answers leave unchecked by `{spec.stage}` when it fails"
+    if spec.stage == REFUSAL:
+        return
+    if spec.on_finding == "note":
+        yield f"{path}.on_finding", f"what `{spec.stage}` finds is only noted: the answer leaves"
+    elif spec.threshold > _HIGH_THRESHOLD:
+        yield f"{path}.threshold", f"what `{spec.stage}` finds below {spec.threshold:g} is only noted"
+
+
+def _tiers(policy: Policy) -> Iterator[tuple[str, str]]:
+    last = len(policy.tiers) - 1
+    most = 0
+    for place, tier in enumerate(policy.tiers):
+        path = f"tiers[{place}].budget"
+        budget = tier.budget
+        if policy.demonstrations is not None and budget.demonstrations == 0:
+            yield f"{path}.demonstrations", "the model is asked without demonstrations at this risk"
+        elif budget.demonstrations and budget.mix == 0.0:
+            yield f"{path}.mix", "no demonstration refuses: the model is shown only how to answer"
+        elif budget.demonstrations and budget.mix == 1.0:
+            yield f"{path}.mix", "every demonstration refuses: the model will refuse benign questions too"
+        if budget.demonstrations < most:
+            yield f"{path}.demonstrations", "a higher risk buys fewer demonstrations than a lower one"
+        most = max(most, budget.demonstrations)
+    if policy.tiers[last].below == 1.0:
+        yield f"tiers[{last}].below", "no risk under 1.0 is refused: leave room above the last tier"
+
+
+def _over_defense(policy: Policy) -> Iterator[tuple[str, str]]:
+    spec = policy.over_defense
+    if spec is None:
+        yield "over_defense", "a benign question that the model refuses is not asked again"
+        return
+    if all(audit.stage != REFUSAL for audit in policy.audit):
+        yield (
+            "over_defense",
+            f"no auditor `{REFUSAL}` stands in `audit`: unless another finds refusals, nothing is retried",
+        )
+    first = policy.tiers[0]
+    if spec.retry.demonstrations <= first.budget.demonstrations and spec.retry.mix >= first.budget.mix:
+        yield (
+            "over_defense.retry",
+            "neither more demonstrations nor more answering ones than at first: nothing is gained",
+        )
+    if spec.benign_below is not None and spec.benign_below > first.below:
+        yield "over_defense.benign_below", "questions above the first tier are asked again with the retry's budget"
+
+
+def _deadlines(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Add up one pass: both rounds of pre-screening, demonstrations, model, audit; stages of one step run side by side.
+
+    A retry is not counted: where it runs out of time the first answer still stands.
+    """
+    seconds = 2 * max(spec.deadline.seconds for spec in policy.prescreen) + policy.backend.deadline.seconds
+    seconds += max(spec.deadline.seconds for spec in policy.audit)
+    if policy.demonstrations is not None:
+        seconds += policy.demonstrations.deadline.seconds
+    if seconds > policy.deadline.seconds:
+        whole = f"{policy.deadline.seconds:g}s"
+        yield (
+            "deadline",
+            f"the stages may take {seconds:g}s, and {whole} are there: late stages are cut short, and refuse",
+        )
