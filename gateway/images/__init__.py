@@ -47,13 +47,15 @@ _FOREIGN = (
     (b"\xff\x0a", "a JPEG XL"),
     (b"8BPS", "a Photoshop file"),
 )
+DEFAULT = Limits()
+"""The limits where a caller names none."""
+
 _HEADER = 256  # characters before the comma; a media type with its parameters is far shorter
 _TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}):")
 
 
-def decode_image(url: str, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own
-field; frozen
+def decode_image(url: str, *, id: str, limits: Limits = DEFAULT) -> Image:  # noqa: A002 -- the value's
     """Decode the image in a base64 data URL, as OpenAI's ``image_url`` gives it.
 
     What the file is, its content says; a declared media type that contradicts it is refused. `id` is the part's place
@@ -70,8 +72,7 @@ field; frozen
     return _decode(raw, declared, id, limits)
 
 
-def decode_bytes(raw: bytes, *, id: str, limits: Limits = Limits()) -> Image:  # noqa: A002, B008 -- the value's own
-field; frozen
+def decode_bytes(raw: bytes, *, id: str, limits: Limits = DEFAULT) -> Image:  # noqa: A002 -- the value's
     """Decode the file `raw` within `limits`.
 
     Raises:
