@@ -191,3 +191,16 @@ async def test_a_stop_waits_for_decisions_in_flight(runtime, serving):
         task.cancel()
     assert runtime.decided
     assert runtime.closed
+
+
+async def test_a_body_that_dribbles_loses_its_place(runtime, serving, monkeypatch):
+    monkeypatch.setattr("gateway.web.body.BODY_SECONDS", 0.2)
+    async with serving(runtime) as base:
+        host, port = base.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-caller\r\n"
+            "content-type: application/json\r\ncontent-length: 100\r\n\r\n{".encode()
+        )
+        assert b"400" in await asyncio.wait_for(reader.readline(), 10)
+        writer.close()

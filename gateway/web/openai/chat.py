@@ -16,15 +16,16 @@ from gateway.errors import InvalidImage, RequestError, Unavailable, describe
 from gateway.images import Limits, decode_image
 from gateway.policy.decide import refusal_text
 from gateway.policy.decision import Reason, Refuse, Release, Withhold
+from gateway.records import Caller
 from gateway.stages import in_thread
-from gateway.values import Image
+from gateway.values import Image, Request
 from gateway.web.auth import CALLERS, authenticate
 from gateway.web.body import InFlight
 from gateway.web.ids import new_decision_id
 from gateway.web.openai.messages import Link
 from gateway.web.openai.render import answer_of, completion_body, stream_body
 from gateway.web.openai.strict import read_object
-from gateway.web.openai.wire import Asked, read_chat
+from gateway.web.openai.wire import read_chat
 from gateway.web.problems import problem
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _model_failed(final: Refuse | Withhold) -> Reason | None:
     return next((reason for reason in final.reasons if reason.code == "model-failed"), None)
 
 
-def _respond(logged: Logged, asked: Asked) -> Response[bytes]:
+def _respond(logged: Logged, *, include_usage: bool) -> Response[bytes]:
     outcome = logged.outcome
     headers = {
         "x-gateway-decision": logged.id,
@@ -92,9 +93,9 @@ def _respond(logged: Logged, asked: Asked) -> Response[bytes]:
             message = refusal_text(final, logged.id)
             return problem(PATH, 400, message, code="content_filter", headers=headers)
     answer = answer_of(outcome, logged.id)
-    if not asked.bare.stream:
+    if not outcome.request.stream:
         return Response(completion_body(answer), media_type="application/json", headers=headers)
-    body = stream_body(answer, include_usage=asked.include_usage)
+    body = stream_body(answer, include_usage=include_usage)
     return Response(body, media_type="text/event-stream", headers=headers)
 
 
@@ -106,13 +107,16 @@ def chat_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler:
     async def chat(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
         caller = await authenticate(request, runtime, CALLERS)
         with in_flight.place() as place:
-            body = await place.read(request)
-            models = runtime.models(caller.department)
-            if not models:
-                raise Unavailable("the department's backend serves no model; ask the gateway's operator")
-            asked = read_chat(read_object(body), id=new_decision_id(), department=caller.department, models=models)
-            del body  # images may be held for as long as the model takes, their base64 must not
-            values = asked.request(await decoder.images(asked.links()))
-            return _respond(await in_flight.finish(runtime.answer(values, caller, PATH)), asked)
+            values, include_usage = await read(await place.read(request), caller)
+            logged = await in_flight.finish(runtime.answer(values, caller, PATH))
+            return _respond(logged, include_usage=include_usage)
+
+    async def read(body: bytes, caller: Caller) -> tuple[Request, bool]:
+        """Read a body; a function of its own, so that images are not held as base64 while the model works."""
+        models = runtime.models(caller.department)
+        if not models:
+            raise Unavailable("the department's backend serves no model; ask the gateway's operator")
+        asked = read_chat(read_object(body), id=new_decision_id(), department=caller.department, models=models)
+        return asked.request(await decoder.images(asked.links())), asked.include_usage
 
     return chat
