@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.records import parse
 from gateway.stages import in_thread
 from gateway.store.tables import decision_log
-from gateway.store.writer import leaf_of, row_of
+from gateway.store.writer import columns_of, leaf_of
 
 _CHUNK = 2000  # records read at once
 log = logging.getLogger("gateway.store")
@@ -48,11 +48,11 @@ def problem_of(row: sa.Row[Any]) -> str | None:
     if leaf_of(body) != bytes(row.leaf):
         return "its bytes do not have its leaf hash"
     try:
-        due = row_of(parse(body))
+        due = columns_of(parse(body))
     except ValueError as exc:
         return str(exc)
-    for name in ("id", "kind", "department", "outcome", "at"):
-        if getattr(row, name) != getattr(due, name):
+    for name, value in due.items():
+        if getattr(row, name) != value:
             return f"its column `{name}` does not say what its bytes say"
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ def make_engine(url: URL, *, lock_wait: float = LOCK_WAIT) -> AsyncEngine:
         engine = create_async_engine(
             url, hide_parameters=True, connect_args={"timeout": lock_wait, "isolation_level": None}
         )
-        event.listen(engine.sync_engine, "connect", _sqlite_connect)
-        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)  # at debug it prints every statement with its values
+        event.listen(engine.sync_engine, "connect", sqlite_connect)
+        event.listen(engine.sync_engine, "begin", sqlite_begin)
         return engine
     importlib.import_module("asyncpg")  # a missing driver is found at start, not at the first request
     engine = create_async_engine(
@@ -84,7 +86,8 @@ def writer(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(gateway_writes=True)
 
 
-def _sqlite_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001 - SQLAlchemy's event
+def sqlite_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001 - SQLAlchemy's event
+    """Set what SQLite keeps for each connection."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")  # a commit is on the disk when it returns, also in WAL
     cursor.execute("PRAGMA foreign_keys=ON")
@@ -92,9 +95,10 @@ def _sqlite_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noq
     cursor.close()
 
 
-def _sqlite_begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("gateway_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def sqlite_begin(connection: Connection) -> None:
+    """Begin a transaction that writes; one that reads is a single statement and needs none."""
+    if connection.get_execution_options().get("gateway_writes", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _postgres_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001 - SQLAlchemy's event

@@ -20,10 +20,11 @@ from gateway.stages import in_thread
 from gateway.store import check, faults
 from gateway.store.check import CheckReport
 from gateway.store.engine import writer
+from gateway.store.insert import Inserter, Row
 from gateway.store.logged import Logged, logged
 from gateway.store.migrate import TROUBLE
 from gateway.store.tables import decision_log, store_facts
-from gateway.store.writer import GroupWriter, Row, row_of
+from gateway.store.writer import GroupWriter, row_of
 
 _HEAVY = 64 * 1024  # bytes of images, above which digests are computed beside the event loop
 
@@ -41,10 +42,10 @@ class Stored(Struct, frozen=True, kw_only=True):
 class DecisionLog:
     """The log of one database."""
 
-    def __init__(self, engine: AsyncEngine, digester: Digester) -> None:
+    def __init__(self, engine: AsyncEngine, digester: Digester, inserter: Inserter) -> None:
         self._engine = engine
         self._digester = digester
-        self._writer = GroupWriter(engine)
+        self._writer = GroupWriter(engine, inserter)
 
     async def append(self, outcome: Outcome) -> Logged:
         """Record `outcome`; it is on the disk when this returns.

@@ -10,6 +10,7 @@ from gateway.errors import ConfigurationError
 from gateway.records import Digester
 from gateway.store import faults
 from gateway.store.engine import LOCK_WAIT, make_engine, normalise, place, writer
+from gateway.store.insert import AsyncInserter, Inserter, SQLiteInserter
 from gateway.store.keys import Keys
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE, upgrade
@@ -19,9 +20,9 @@ from gateway.store.tables import store_facts
 class Store:
     """One open database. `decisions` is its log, `keys` its API keys."""
 
-    def __init__(self, engine: AsyncEngine, digester: Digester) -> None:
+    def __init__(self, engine: AsyncEngine, digester: Digester, inserter: Inserter) -> None:
         self._engine = engine
-        self.decisions = DecisionLog(engine, digester)
+        self.decisions = DecisionLog(engine, digester, inserter)
         self.keys = Keys(engine, digester)
 
     @classmethod
@@ -40,7 +41,9 @@ class Store:
         except BaseException:
             await engine.dispose()
             raise
-        return cls(engine, digester)
+        sqlite = engine.dialect.name == "sqlite"
+        inserter = SQLiteInserter(engine.url, lock_wait=lock_wait) if sqlite else AsyncInserter(engine)
+        return cls(engine, digester, inserter)
 
     async def close(self) -> None:
         """Write what waits, then close."""

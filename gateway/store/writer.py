@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import hashlib
 import logging
 from collections.abc import Sequence
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
@@ -16,29 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import Unavailable, describe
 from gateway.records import AccessV1, Record, canonical
 from gateway.store import faults
-from gateway.store.engine import writer
+from gateway.store.insert import PATIENCE, Inserter, Row
 from gateway.store.tables import decision_log
 
 _GROUP = 256  # records in one transaction
 _WAITING = 10_000  # records that may wait; above, the disk is too slow to go on taking requests
-_PATIENCE = 15.0  # seconds for one transaction; above, nobody is answered
 _log = logging.getLogger("gateway.store")
-
-
-class Row(Struct, frozen=True, kw_only=True):
-    """A record as it is stored. `leaf` is its RFC 6962 leaf hash, SHA-256(0x00 || body)."""
-
-    id: str
-    kind: str
-    department: str
-    outcome: str | None
-    at: dt.datetime
-    leaf: bytes
-    body: bytes
-
-    def values(self) -> dict[str, object]:
-        """Give the values of the columns."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
 def leaf_of(body: bytes) -> bytes:
@@ -46,18 +29,21 @@ def leaf_of(body: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + body).digest()
 
 
+def columns_of(record: Record) -> dict[str, object]:
+    """Give what the columns beside the bytes say of a record."""
+    return {
+        "id": record.id,
+        "kind": record.__struct_config__.tag,
+        "department": record.caller.department if isinstance(record, AccessV1) else record.department,
+        "outcome": None if isinstance(record, AccessV1) else record.outcome,
+        "at": record.at,
+    }
+
+
 def row_of(record: Record) -> Row:
     """Make the row of a record; ValueError where it has no canonical bytes."""
     body = canonical(record)
-    return Row(
-        id=record.id,
-        kind=str(type(record).__struct_config__.tag),
-        department=record.caller.department if isinstance(record, AccessV1) else record.department,
-        outcome=None if isinstance(record, AccessV1) else record.outcome,
-        at=record.at,
-        leaf=leaf_of(body),
-        body=body,
-    )
+    return msgspec.convert({**columns_of(record), "leaf": leaf_of(body), "body": body}, Row)
 
 
 def _unavailable(why: str) -> Unavailable:
@@ -76,8 +62,9 @@ class GroupWriter:
     is cancelled while it waits loses only its own answer: its row is written like the others.
     """
 
-    def __init__(self, engine: AsyncEngine, *, group: int = _GROUP) -> None:
-        self._engine = writer(engine)
+    def __init__(self, engine: AsyncEngine, inserter: Inserter, *, group: int = _GROUP) -> None:
+        self._engine = engine
+        self._inserter = inserter
         self._group = group
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -104,6 +91,7 @@ class GroupWriter:
         self._wake.set()
         if self._task is not None:
             await self._task
+        await self._inserter.close()
 
     async def _run(self) -> None:
         group: list[_Waiting] = []
@@ -127,13 +115,13 @@ class GroupWriter:
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
             try:
-                sequences = await self._insert([one.row for one in group])
+                await self._insert(group)
             except DBAPIError as exc:
                 if not exc.connection_invalidated:
                     raise
                 # The connection was lost, perhaps since long: once more by a fresh one. Should the first have been
                 # committed after all, the rows are found to be there already.
-                sequences = await self._insert([one.row for one in group])
+                await self._insert(group)
         except (IntegrityError, DataError):
             await self._singly(group)
         except DBAPIError as exc:
@@ -142,27 +130,21 @@ class GroupWriter:
             await self._singly(group)
         except Exception as exc:  # noqa: BLE001 - whatever it is, everybody who waits must be told
             self._fail(group, exc)
-        else:
-            self._succeed(group, sequences)
 
-    async def _insert(self, rows: Sequence[Row]) -> dict[str, int]:
-        """Insert rows in one transaction; give the sequence of each id once it is committed."""
-        statement = decision_log.insert().returning(decision_log.c.id, decision_log.c.sequence)
-        async with asyncio.timeout(_PATIENCE):
-            async with self._engine.begin() as connection:
-                found = (await connection.execute(statement, [row.values() for row in rows])).all()
-        return {row.id: row.sequence for row in found}
+    async def _insert(self, group: Sequence[_Waiting]) -> None:
+        sequences = await self._inserter.insert([one.row for one in group])
+        self._succeed(group, sequences)
 
     async def _singly(self, group: Sequence[_Waiting]) -> None:
         for one in group:
             try:
-                self._succeed([one], await self._insert([one.row]))
+                await self._insert([one])
             except IntegrityError as exc:
                 sequence = await self._there_already(one.row)
                 if sequence is None:
                     self._fail([one], exc)
                 else:
-                    self._succeed([one], {one.row.id: sequence})
+                    self._succeed([one], [sequence])
             except Exception as exc:  # noqa: BLE001 - whatever it is, this one must be told and the others tried
                 self._fail([one], exc)
 
@@ -170,17 +152,17 @@ class GroupWriter:
         """Give the sequence of the very same record, where the log holds it."""
         columns = (decision_log.c.sequence, decision_log.c.body)
         try:
-            async with asyncio.timeout(_PATIENCE), self._engine.connect() as connection:
+            async with asyncio.timeout(PATIENCE), self._engine.connect() as connection:
                 found = (await connection.execute(sa.select(*columns).where(decision_log.c.id == row.id))).first()
         except (StatementError, OSError, TimeoutError):
             return None
         return int(found.sequence) if found is not None and bytes(found.body) == row.body else None
 
-    def _succeed(self, group: Sequence[_Waiting], sequences: dict[str, int]) -> None:
+    def _succeed(self, group: Sequence[_Waiting], sequences: Sequence[int]) -> None:
         self.failing = False
-        for one in group:
+        for one, sequence in zip(group, sequences, strict=True):
             if not one.done.done():
-                one.done.set_result(sequences[one.row.id])
+                one.done.set_result(sequence)
 
     def _fail(self, group: Sequence[_Waiting], exc: BaseException) -> None:
         self.failing = True

@@ -1,0 +1,165 @@
+"""How fast the decision log takes records, and how long one of them waits.
+
+Run: `python bench/log_append.py [--records 3000] [--tasks 32]`. The database is a file in a temporary folder (`--folder`
+chooses the disk), and PostgreSQL too where `GATEWAY_TEST_POSTGRES_URL` names a server. In the same run the same rows
+are committed one by one by as many tasks, which is what a log without group commit does: the ratio says more than the
+rates. Beside them stands a bare fsync of the same disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.samples.outcomes import refused, released  # noqa: E402 - found by the line above
+from gateway.records import Digester, Outcome, record_of  # noqa: E402 - as above
+from gateway.store import Store  # noqa: E402 - as above
+from gateway.store.engine import make_engine, normalise, writer  # noqa: E402 - as above
+from gateway.store.tables import decision_log  # noqa: E402 - as above
+from gateway.store.writer import row_of  # noqa: E402 - as above
+
+SECRET = bytes(range(32))
+
+
+def _outcomes(number: int) -> list[Outcome]:
+    return [released() if i % 2 else refused() for i in range(number)]
+
+
+def _fsync(folder: str) -> float:
+    """Give the median milliseconds of writing 4 KiB and waiting for the disk."""
+    took = []
+    with Path(folder, "fsync").open("wb", buffering=0) as file:
+        for _ in range(50):
+            start = time.perf_counter()
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+            took.append((time.perf_counter() - start) * 1000)
+    return statistics.median(took)
+
+
+async def _drive(outcomes: list[Outcome], tasks: int, append: Callable[[Outcome], Awaitable[object]]) -> list[float]:
+    """Append all outcomes from `tasks` tasks; give the milliseconds that each waited."""
+    waited: list[float] = []
+    left = iter(outcomes)
+
+    async def one() -> None:
+        for outcome in left:
+            start = time.perf_counter()
+            await append(outcome)
+            waited.append((time.perf_counter() - start) * 1000)
+
+    await asyncio.gather(*(one() for _ in range(tasks)))
+    return waited
+
+
+async def _measure(
+    name: str, records: int, tasks: int, append: Callable[[Outcome], Awaitable[object]]
+) -> dict[str, float | str]:
+    outcomes = _outcomes(records)
+    start = time.perf_counter()
+    waited = await _drive(outcomes, tasks, append)
+    seconds = time.perf_counter() - start
+    return {
+        "what": name,
+        "tasks": tasks,
+        "records_per_s": round(len(waited) / seconds, 1),
+        "median_ms": round(statistics.median(waited), 3),
+        "p99_ms": round(statistics.quantiles(waited, n=100)[98], 3),
+    }
+
+
+async def _bench(name: str, url: str, records: int, tasks: int) -> list[dict[str, float | str]]:
+    store = await Store.open(url, secret=SECRET)
+    engine = make_engine(normalise(url), lock_wait=60.0)
+    digester = Digester(SECRET)
+
+    async def singly(outcome: Outcome) -> None:
+        row = row_of(record_of(outcome, digester))
+        async with writer(engine).begin() as connection:
+            await connection.execute(decision_log.insert().returning(decision_log.c.sequence), row.values())
+
+    try:
+        await _measure(name, 200, tasks, store.decisions.append)  # to warm up
+        rows = [
+            await _measure(f"{name}, groups", records, tasks, store.decisions.append),
+            await _measure(f"{name}, one by one", max(records // 6, tasks), tasks, singly),
+            await _measure(f"{name}, groups", max(records // 6, 1), 1, store.decisions.append),
+        ]
+        start = time.perf_counter()
+        report = await store.decisions.check()
+        assert report.ok
+        rows.append(
+            {
+                "what": f"{name}, check",
+                "tasks": 1,
+                "records_per_s": round(report.records / (time.perf_counter() - start), 1),
+            }
+        )
+    finally:
+        await engine.dispose()
+        await store.close()
+    return rows
+
+
+async def _postgres(server: str, records: int, tasks: int) -> list[dict[str, float | str]]:
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    admin = create_async_engine(normalise(server), isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    try:
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+        return await _bench("postgresql", url, records, tasks)
+    finally:
+        async with admin.connect() as connection:
+            await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        await admin.dispose()
+
+
+def main() -> None:
+    """Measure and print."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--records", type=int, default=3000)
+    options.add_argument("--tasks", type=int, default=32)
+    options.add_argument("--folder", type=Path, default=None)
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        fsync = _fsync(folder)
+        rows = asyncio.run(_bench("sqlite", f"sqlite:///{folder}/log.sqlite3", given.records, given.tasks))
+    server = os.environ.get("GATEWAY_TEST_POSTGRES_URL")
+    if server:
+        rows += asyncio.run(_postgres(server, given.records, given.tasks))
+    if given.json:
+        print(json.dumps(rows))
+        return
+    digester, sample = Digester(SECRET), _outcomes(1000)
+    start = time.perf_counter()
+    for outcome in sample:
+        row_of(record_of(outcome, digester))
+    print(f"one fsync of 4 KiB: {fsync:.2f} ms")
+    print(f"making one record's bytes: {(time.perf_counter() - start):.3f} ms")
+    for row in rows:
+        rest = f"  median {row['median_ms']:>8} ms  p99 {row['p99_ms']:>8} ms" if "median_ms" in row else ""
+        print(f"{row['what']:<24}{row['tasks']:>4} tasks {row['records_per_s']:>10} records/s{rest}")
+    for group, single in zip(rows[::4], rows[1::4], strict=True):
+        ratio = float(group["records_per_s"]) / float(single["records_per_s"])
+        print(f"{group['what']}: {ratio:.1f} times as many records/s as one by one")
+
+
+if __name__ == "__main__":
+    main()
