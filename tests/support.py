@@ -55,7 +55,14 @@ class Upstream:
             ]
             usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
             return web.json_response(
-                {"id": "x", "object": "chat.completion", "created": 1, "model": "scripted", "choices": choices, "usage": usage}
+                {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": "scripted",
+                    "choices": choices,
+                    "usage": usage,
+                }
             )
 
         async def start() -> None:
@@ -199,7 +206,7 @@ def policy(upstream_url: str, **changes: str) -> str:
     return "\n".join(f"{key}: {value}" for key, value in (lines | changes).items() if value) + "\n"
 
 
-FAULTY = '''
+FAULTY = """
 import asyncio, sys, time
 from typing import Any
 import msgspec
@@ -255,7 +262,7 @@ def gateway_injectors(): return [Stage("faulty", Config, Inject)]
 def gateway_backends(): return [Stage("faulty", Config, Model)]
 @hookimpl
 def gateway_auditors(): return [Stage("faulty", Config, Audit), Stage("faulty-too", Config, Audit)]
-'''
+"""
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ async def test_one_that_blocked_the_loop_is_late_although_it_answered() -> None:
     assert (await _run(blocks, deadline=0.05))[0] == Fault(cause="deadline")
 
 
-@pytest.mark.parametrize(("error", "cause"), [(SystemExit(3), "exited"), (KeyboardInterrupt(), "exited"), (KeyError("x"), "raised:KeyError")])
+@pytest.mark.parametrize(
+    ("error", "cause"), [(SystemExit(3), "exited"), (KeyboardInterrupt(), "exited"), (KeyError("x"), "raised:KeyError")]
+)
 async def test_what_it_raises_is_a_code(error: BaseException, cause: str) -> None:
     async def bad() -> None:
         raise error

@@ -56,8 +56,14 @@ def test_a_stranger_uses_the_same_door(tmp_path: Path) -> None:
         ("from gateway.plugin import *\n@hookimpl\ndef gateway_auditers(): return []", "unknown hook"),
         ("from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): return 5", "must give a list"),
         ("from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): return ['phi']", "where a `Stage` belongs"),
-        ("from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): raise KeyError('SECRET')", "failed (KeyError"),
-        ("from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): return [Stage('x', dict, dict)]", "Struct type"),
+        (
+            "from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): raise KeyError('SECRET')",
+            "failed (KeyError",
+        ),
+        (
+            "from gateway.plugin import *\n@hookimpl\ndef gateway_auditors(): return [Stage('x', dict, dict)]",
+            "Struct type",
+        ),
     ],
 )
 def test_a_faulty_plugin_stops_the_start_by_name(tmp_path: Path, code: str, told: str) -> None:

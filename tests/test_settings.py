@@ -16,7 +16,12 @@ def test_flag_wins_over_environment_over_default(tmp_path: Path) -> None:
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    env = {"GATEWAY_PORT": "many", "GATEWAY_LOG_LEVEL": "loud", "GATEWAY_DATABASE_URL": "mysql://x", "GATEWAY_IN_FLIGHT": "0"}
+    env = {
+        "GATEWAY_PORT": "many",
+        "GATEWAY_LOG_LEVEL": "loud",
+        "GATEWAY_DATABASE_URL": "mysql://x",
+        "GATEWAY_IN_FLIGHT": "0",
+    }
     with pytest.raises(ConfigurationError) as caught:
         read_settings(env)
     told = "\n".join(caught.value.problems)

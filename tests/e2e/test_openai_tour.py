@@ -36,7 +36,9 @@ def test_client_gets_answer_refusal_stream_and_both_are_explained(served: Served
     assert sent[-2]["role"] == "assistant"
 
     asked = len(upstream.bodies)
-    refused = client.chat.completions.with_raw_response.create(model="auto", messages=[{"role": "user", "content": FRAUD}])
+    refused = client.chat.completions.with_raw_response.create(
+        model="auto", messages=[{"role": "user", "content": FRAUD}]
+    )
     assert refused.parse().choices[0].finish_reason == "content_filter"
     assert refused.headers["x-gateway-outcome"] == "refused"
     assert len(upstream.bodies) == asked, "a refused question never reaches the model"

@@ -43,7 +43,12 @@ def test_a_policy_that_names_a_missing_plugin_stops_the_start(tmp_path: Path, up
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "radiology.yaml").write_text(
-        policy(upstream.url, prescreen="[{stage: blocklist}]", tiers="[{below: 2, budget: {demonstrations: 1}}]", audits="[]")
+        policy(
+            upstream.url,
+            prescreen="[{stage: blocklist}]",
+            tiers="[{below: 2, budget: {demonstrations: 1}}]",
+            audits="[]",
+        )
     )
     command = [*GATEWAY, "serve", "--policies-dir", str(folder), "--data-dir", str(tmp_path / "data"), "--port", "0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -17,7 +17,8 @@ HOW = {
 @pytest.mark.parametrize("kind", ["screen", "inject", "model", "audit"])
 def test_broken_stage_never_answers_and_is_told(kind: str, serve: Serve, faulty: dict[str, str]) -> None:
     policies = {
-        f"dept-{how}": faulty_policy(**{kind: how}).replace("department: radiology", f"department: dept-{how}") for how in HOW
+        f"dept-{how}": faulty_policy(**{kind: how}).replace("department: radiology", f"department: dept-{how}")
+        for how in HOW
     }
     policies["radiology"] = faulty_policy()
     served = serve(policies, env=faulty)
