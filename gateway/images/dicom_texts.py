@@ -18,6 +18,7 @@ from gateway.values import Text
 
 _FREE = frozenset({"LO", "LT", "SH", "ST", "UT", "UC"})
 _KNOWN = frozenset(str(kind) for kind in VR) - {"UN"}
+_LEAST = 4  # letters; fewer are codes and directions
 _DEPTH = 8  # sequences in sequences; enhanced and structured objects need five
 _DELIMITERS = {"\r", "\n", "\t", "\f"}
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -82,7 +83,7 @@ class _Walk:
 
     def add(self, place: str, name: str, text: str) -> None:
         text = " ".join(text.replace("\\", " ").replace("\x00", " ").split())
-        if not any(letter.isalpha() for letter in text) or (name, text) in self.seen:
+        if sum(letter.isalpha() for letter in text) < _LEAST or (name, text) in self.seen:
             return
         self.seen.add((name, text))
         self.characters += len(text)
@@ -147,7 +148,7 @@ class _Walk:
 def free_texts(data: Any, *, id: str, limits: Limits) -> tuple[Text, ...]:  # noqa: A002 -- the value's own field
     """Give the free text of a pydicom data set, in sequences too, as parts ``<id>#dicom/<Keyword or ggggeeee>``.
 
-    Values without a letter, and repeated ones, are left out, as is what identifies a person.
+    Values of fewer than 4 letters, and repeated ones, are left out, as is what identifies a person.
 
     Raises:
         InvalidImage: there is more text, or more elements, than `limits` allow.

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
-from gateway.text.language import hidden_spans, language_like, words
+from gateway.text.language import hidden_spans, is_language, words
 
 Span = tuple[int, int, str]
 """Start and end in the text, in characters, and what it says when decoded."""
@@ -18,10 +18,10 @@ _B64_TOKEN = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{8,}={0,2}")
 _B64_CHARS = re.compile(r"[A-Za-z0-9+/_-]+")
 _URLSAFE = str.maketrans("-_", "+/")
 _PRINTABLE = re.compile(rb"[\t\n\r\x20-\x7e]{12,}")
-_HEX = re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s,:;_-]{0,3}(?:0x|\\x)?[0-9A-Fa-f]{2}){5,}")
+_HEX = re.compile(r"(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[\s,:;_-]{0,3}(?:0x|\\x)?[0-9A-Fa-f]{2}){5,}+")
 _HEX_MARK = re.compile(r"0x|\\x|[^0-9A-Fa-f]")
-_BITS = re.compile(r"(?<![01])[01]{8}(?:\s{0,3}[01]{8}){3,}(?![01])")
-_CODES = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,3}\d{2,3}){5,}(?!\d)")
+_BITS = re.compile(r"(?<![01])[01]{8}(?:\s{0,3}[01]{8}){3,}+(?![01])")
+_CODES = re.compile(r"(?<!\d)\d{2,3}(?:[\s,;]{1,3}\d{2,3}){5,}+(?!\d)")
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(r"\\u\{?[0-9A-Fa-f]{4,6}\}?|\\U[0-9A-Fa-f]{8}|&#x?[0-9A-Fa-f]{2,6};")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
@@ -35,6 +35,8 @@ _LEET_L = str.maketrans("0134578@$!|+€", "oleastbasllte")
 _ROT13 = str.maketrans(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm"
 )
+_ANY_WORD = re.compile(r"[^\W\d_]+")
+_LEET_INSIDE = re.compile(r"[a-z][013457@$!]+(?=[a-z])")
 _LETTERS = re.compile(r"[^\W\d_]")
 
 
@@ -66,7 +68,7 @@ def _base64_tokens(text: str) -> Iterator[Span]:
         if len(token) < 12 and "=" not in token and token.lower() in known:
             continue
         plain = _readable(_unbase64(token))
-        if plain is None or (len(token) < 16 and language_like(plain) < 0.5):
+        if plain is None or (len(token) < 16 and not is_language(plain)):
             continue
         if block and (match.start() - end > 2 or not text[end : match.start()].isspace()):
             yield start, end, "".join(block)
@@ -102,7 +104,7 @@ def find_base64(text: str) -> Iterator[Span]:
         raw = base64.b64decode(coded[: len(coded) & ~3])
         for run in _PRINTABLE.finditer(raw):
             plain = run[0].decode("ascii")
-            if language_like(plain) < 0.5:
+            if not is_language(plain):
                 continue
             plain = plain.strip()
             start = place(phase + run.start() * 4 // 3)
@@ -117,7 +119,7 @@ def find_hex(text: str) -> Iterator[Span]:
     for match in _HEX.finditer(text):
         digits = _HEX_MARK.sub("", match[0].replace("0x", " ").replace("\\x", " "))
         plain = _readable(bytes.fromhex(digits[: len(digits) & ~1]))
-        if plain is not None and (len(plain) >= 16 or language_like(plain) >= 0.5):
+        if plain is not None and (len(plain) >= 16 or is_language(plain)):
             yield (*match.span(), plain)
     for match in _BITS.finditer(text):
         digits = "".join(match[0].split())
@@ -128,7 +130,7 @@ def find_hex(text: str) -> Iterator[Span]:
         codes = [int(code) for code in re.findall(r"\d+", match[0])]
         if all(code < 256 for code in codes):
             plain = _readable(bytes(codes))
-            if plain is not None and language_like(plain) >= 0.5:
+            if plain is not None and is_language(plain):
                 yield (*match.span(), plain)
 
 
@@ -184,9 +186,15 @@ def find_rot13(text: str) -> Iterator[Span]:
 
 
 def find_reversed(text: str) -> Iterator[Span]:
-    """Find stretches that are language when read from right to left, and sentences whose words stand backwards."""
+    """Find stretches that are language when read from right to left."""
     for start, end in hidden_spans(text, lambda word: word[::-1]):
         yield start, end, text[start:end][::-1]
+
+
+def find_backwards(text: str) -> Iterator[Span]:
+    """Find the same stretches, each word turned in its place."""
+    for start, end in hidden_spans(text, lambda word: word[::-1]):
+        yield start, end, _ANY_WORD.sub(lambda word: word[0][::-1], text[start:end])
 
 
 def _unleet(word: str) -> tuple[str, bool]:
@@ -218,6 +226,8 @@ def find_leet(text: str) -> Iterable[Span]:
         letters = sum(letter.isalpha() for letter in word)
         if sure and len(plain) > 2 and letters:
             proof += 2 if len(plain) > 4 else 1
+        elif not sure and plain.isalpha() and len(plain) > 5 and len(_LEET_INSIDE.findall(word)) > 1:
+            proof += 1
         elif not sure and (letters < 2 or not plain.isalpha() or len(plain) < 4):
             continue
         elif sure and not letters and len(word) > 2:
@@ -235,5 +245,6 @@ FINDERS: tuple[tuple[str, Callable[[str], Iterable[Span]]], ...] = (
     ("rot13", find_rot13),
     ("leet", find_leet),
     ("reversed", find_reversed),
+    ("backwards", find_backwards),
 )
 """Every encoding that is undone, by the name its view gets."""

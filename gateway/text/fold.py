@@ -39,7 +39,7 @@ _FOREIGN = re.compile("[\u0250-\u02af\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u1d
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
-_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:[\s.\-_*|~·/]{1,4}[^\W\d_](?![^\W_])){3,}")
+_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:[\s.\-_*|~·/]{1,4}[^\W\d_](?![^\W_])){3,}+")
 _BETWEEN = re.compile(r"[\s.\-_*|~·/]+")
 _ROUNDS = 8
 
@@ -85,14 +85,12 @@ def _join(match: re.Match[str]) -> str:
     if not usual.isspace() and len(gaps) < 4:
         return match[0]  # too short to be a hidden word: t.i.d. and the like
     letters = _BETWEEN.sub("", match[0])
-    parts, word = [letters[0]], 0
-    for letter, gap in zip(letters[1:], gaps, strict=True):
+    parts, start = [], 0
+    for place, gap in enumerate(gaps, 1):
         if len(gap) > len(usual):
-            parts.append(letter)
-            word += 1
-        else:
-            parts[word] += letter
-    return " ".join(segment(part) for part in parts)
+            parts.append(letters[start:place])
+            start = place
+    return " ".join(segment(part) for part in (*parts, letters[start:]))
 
 
 def _once(text: str) -> str:

@@ -29,6 +29,13 @@ def language_like(text: str) -> float:
     return hits / total if total else 0.0
 
 
+def is_language(text: str) -> bool:
+    """Tell whether short decoded text is language: half of its letters in known words, or two known words in it."""
+    known = words()
+    long = sum(1 for match in _WORD.finditer(text.lower()) if len(match[0]) > 2 and match[0] in known)
+    return long > 1 or language_like(text) >= 0.5
+
+
 def segment(letters: str) -> str:
     """Part letters that were written without spaces into known words; as they are where most are in none.
 
@@ -76,10 +83,12 @@ def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int,
 
     Each word scores for being known turned and against being known as it stands; a span is a stretch of words whose
     scores sum to 2 at least (Kadane's maximum subarray, restarted after each find), so two long hits in a row.
+    Words that are known neither way belong to the span they touch.
     """
     known = words()
-    start = end = -1
+    start = end = lead = -1  # lead: where the neutral words before a span begin
     total = best = 0.0
+    open_end = False  # only neutral words have come since the span's best end
     for match in _WORD.finditer(text.lower()):
         plain = match[0]
         turned = unhide(plain)
@@ -88,13 +97,19 @@ def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int,
             score += _weight(turned)
         if plain in known:
             score -= _weight(plain)
+        if score < 0 or lead < 0:
+            lead = match.end() if score < 0 else match.start()
         if start < 0:
             if score > 0:
-                start, end, total, best = match.start(), match.end(), score, score
+                start, end, total, best, open_end = lead, match.end(), score, score, True
             continue
         total += score
         if score > 0 and total >= best:
-            best, end = total, match.end()
+            best, end, open_end = total, match.end(), True
+        elif score < 0:
+            open_end = False
+        elif open_end:
+            end = match.end()
         if total <= 0 or total < best - 1.5:
             if best >= 2:
                 yield start, end

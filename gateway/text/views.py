@@ -16,9 +16,9 @@ class View(Struct, frozen=True, kw_only=True):
     """One reading of a text.
 
     `name` says how it was read: ``raw``, ``normalised``, ``base64``, ``hex``, ``url``, ``escapes``, ``tags``,
-    ``rot13``, ``leet``, ``reversed``, and nested ones joined by ``+``. Two views may share a name: what was decoded
-    alone, and in its place in the text. `cut`, on the last view, says that there was more to decode than the limits
-    allow: the text was not read whole, so a stage must not call it inspected.
+    ``rot13``, ``leet``, ``reversed``, ``backwards`` (word by word), and nested ones joined by ``+``. Two views may
+    share a name: what was decoded alone, and in its place in the text. `cut`, on the last view, says that there was
+    more to decode than the limits allow: the text was not read whole, so a stage must not call it inspected.
     """
 
     name: str
