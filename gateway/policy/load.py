@@ -126,7 +126,12 @@ def _elsewhere(kind: Kind, name: str, offers: Offers) -> str:
     for other, named in offers.items():
         if other != kind and name in named:
             return f"it is offered as {_WORDS[other][0]}: put it under `{_WORDS[other][1]}`"
-    return closest(name, offers.get(kind, {})) + " (`gateway plugins list` shows what is installed)"
+    names = sorted(offers.get(kind, {}))
+    if not names:
+        return f"no {_WORDS[kind][0]} is installed: install the plugin that offers it"
+    near = closest(name, names)
+    installed = "installed: " + ", ".join(f"`{known}`" for known in names)
+    return f"{near} {installed}" if near.startswith("did") else installed
 
 
 def _check_tiers(root: yaml.Node, problems: Problems) -> None:

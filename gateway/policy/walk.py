@@ -15,6 +15,7 @@ import msgspec
 import yaml
 from msgspec import inspect
 
+from gateway.errors import describe
 from gateway.policy.model import Duration, convert
 from gateway.policy.nodes import Problems, child, is_null, items, join, pairs, plain
 
@@ -30,15 +31,19 @@ def decode(node: yaml.Node, kind: type[_T], path: str, problems: Problems) -> _T
     """Check `node` against `kind` and make the value; None, with at least one problem, where that can not be."""
     before = len(problems)
     try:
+        raw = plain(node)
+    except ValueError:
+        return None  # told where the file was read
+    try:
         _check(node, inspect.type_info(kind), path, problems)
         if len(problems) > before:
             return None
-        value: _T = convert(plain(node), kind)
+        value: _T = convert(raw, kind)
     except msgspec.ValidationError as exc:
         text, _, where = str(exc).partition(" - at `$")
         problems.add(node, path + where.rstrip("`"), text[:1].lower() + text[1:])
-    except (TypeError, NotImplementedError):
-        problems.add(node, path, f"the type `{kind.__name__}` can not be read from a file; ask the plugin's author")
+    except Exception as exc:  # noqa: BLE001 - a plugin's own type may raise anything, and the other mistakes must show
+        problems.add(node, path, f"can not be read as `{kind.__name__}` ({describe(exc)}); ask the plugin's author")
     else:
         return value
     return None
