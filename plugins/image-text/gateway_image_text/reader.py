@@ -6,6 +6,7 @@ recognition SVTR with CTC (arXiv 2205.00159), as rapidocr packages them; its whe
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 from collections.abc import Callable
@@ -80,6 +81,7 @@ class Reader:
         logger.disabled = True
         cv2.setNumThreads(threads)
         self._max_side = max_side
+        self._give_back = _trimmer()
         self._crop: Callable[[Pixels, NDArray[np.float32]], list[Pixels]] = engine.crop_text_regions
         sample = np.full((96, 320, 3), 255, np.uint8)
         cv2.putText(sample, "warm up", (20, 64), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (0, 0, 0), 3)
@@ -99,6 +101,7 @@ class Reader:
             unreadable += reading.unreadable
             if reading.text and reading.text not in blocks:
                 blocks.append(reading.text)
+        self._give_back(0)  # else the C library keeps some 120 MB of the models' scratch memory
         return Reading("\n".join(blocks), complete, unreadable)
 
     def _read_tile(self, tile: Pixels, stopped: Callable[[], bool]) -> Reading:
@@ -136,6 +139,15 @@ class Reader:
 
         result = self._recognise(TextRecInput(img=[crop]))
         return str(result.txts[0]), float(result.scores[0])
+
+
+def _trimmer() -> Callable[[int], int]:
+    """Give glibc's `malloc_trim`, or nothing to do where the C library is another."""
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return lambda _pad: 0
+    return trim
 
 
 def _tiles(pixels: Pixels) -> list[Pixels]:

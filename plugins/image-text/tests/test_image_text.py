@@ -56,7 +56,7 @@ def as_image(picture: Picture.Image, place: str = "messages[0].content[1]") -> I
     data = out.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     return Image(
-        id=id,
+        id=place,
         data=data,
         media_type="image/png",
         width=picture.width,
