@@ -1,8 +1,8 @@
 """How fast the decision log takes records, and how long one of them waits.
 
-Run: `python bench/log_append.py [--records 3000] [--tasks 32]`. The database is a file in a temporary folder (`--folder`
-chooses the disk), and PostgreSQL too where `GATEWAY_TEST_POSTGRES_URL` names a server. In the same run the same rows
-are committed one by one by as many tasks, which is what a log without group commit does: the ratio says more than the
+Run: `python bench/log_append.py [--records 3000] [--tasks 32]`. The database is a file in a temporary folder
+(`--folder` chooses the disk), and PostgreSQL too where `GATEWAY_TEST_POSTGRES_URL` names a server. In the same run the
+same rows are committed one by one by as many tasks, as a log without group commit does: the ratio says more than the
 rates. Beside them stands a bare fsync of the same disk.
 """
 
@@ -26,12 +26,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.samples.outcomes import refused, released  # noqa: E402 - found by the line above
-from gateway.records import Digester, Outcome, record_of  # noqa: E402 - as above
-from gateway.store import Store  # noqa: E402 - as above
-from gateway.store.engine import make_engine, normalise, writer  # noqa: E402 - as above
-from gateway.store.tables import decision_log  # noqa: E402 - as above
-from gateway.store.writer import row_of  # noqa: E402 - as above
+from bench.samples.outcomes import refused, released
+from gateway.records import Digester, Outcome, record_of
+from gateway.store import Store
+from gateway.store.engine import make_engine, normalise, writer
+from gateway.store.tables import decision_log
+from gateway.store.writer import row_of
 
 SECRET = bytes(range(32))
 

@@ -57,7 +57,7 @@ class DecisionLog:
                 row = await in_thread(self._row, outcome)
             else:
                 row = self._row(outcome)
-        except (ValueError, TypeError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, no answer may leave without its record
             check.log.error("a decision can not be made into a record: %s", describe(exc))
             raise Unavailable(
                 "the decision can not be recorded; nothing was answered; tell the gateway's operator"

@@ -39,7 +39,8 @@ def _folder() -> Path:
     return folder
 
 
-def _config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Give Alembic its settings: silent, with the gateway's own migrations, on `connection` where it is given."""
     from alembic.config import Config  # imported here: only a start needs it
 
     config = Config(stdout=io.StringIO(), output_buffer=io.StringIO())
@@ -54,7 +55,7 @@ def _state(connection: Connection) -> str | None:
     """Compare the schema with what this version needs: None where it is that, else what is wrong."""
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory.from_config(_config())
+    scripts = ScriptDirectory.from_config(alembic_config())
     head = scripts.get_current_head()
     if not sa.inspect(connection).has_table("alembic_version"):
         return "the schema is not there yet; run `gateway migrate`"
@@ -101,7 +102,7 @@ async def upgrade(engine: AsyncEngine) -> None:
     def run(connection: Connection) -> None:
         from alembic import command
 
-        command.upgrade(_config(connection), "head")
+        command.upgrade(alembic_config(connection), "head")
 
     await alembic_run(engine, run, unless_current=True)
 

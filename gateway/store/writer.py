@@ -86,7 +86,9 @@ class GroupWriter:
         return await done
 
     async def close(self) -> None:
-        """Write what waits, then stop."""
+        """Write what waits, then stop. Closing once more does nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._wake.set()
         if self._task is not None:
