@@ -82,15 +82,16 @@ def _join(match: re.Match[str]) -> str:
     """Join the letters of a run, and part words where the gap is wider than the commonest, or by the word list."""
     gaps = _BETWEEN.findall(match[0])
     usual = max(set(gaps), key=lambda gap: (gaps.count(gap), -len(gap), gap)) if len(gaps) < 512 else min(gaps, key=len)
-    if not usual.isspace() and len(gaps) < 4:
-        return match[0]  # too short to be a hidden word: t.i.d. and the like
     letters = _BETWEEN.sub("", match[0])
     parts, start = [], 0
     for place, gap in enumerate(gaps, 1):
         if len(gap) > len(usual):
             parts.append(letters[start:place])
             start = place
-    return " ".join(segment(part) for part in (*parts, letters[start:]))
+    parts.append(letters[start:])
+    if not usual.isspace() and max(map(len, parts)) < 5:
+        return match[0]  # q.i.d. p.o. and the like
+    return " ".join(map(segment, parts))
 
 
 def _once(text: str) -> str:

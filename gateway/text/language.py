@@ -8,7 +8,9 @@ from functools import cache
 from importlib import resources
 
 _SEGMENT, _LONGEST = 2_000, 16  # letters to part at most, and of a word
+_SHORT = 0.25
 _WORD = re.compile(r"[a-z]{2,24}")
+_LETTERS = re.compile(r"[A-Za-z]{2,24}")
 
 
 @cache
@@ -75,7 +77,7 @@ def segment(letters: str) -> str:
 
 
 def _weight(word: str) -> float:
-    return 1.0 if len(word) > 2 else 0.25  # NG, VF, ABG: short clinical words are words of rot13 too
+    return 1.0 if len(word) > 2 else _SHORT
 
 
 def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int, int]]:
@@ -89,12 +91,13 @@ def hidden_spans(text: str, unhide: Callable[[str], str]) -> Iterator[tuple[int,
     start = end = lead = -1  # lead: where the neutral words before a span begin
     total = best = 0.0
     open_end = False  # only neutral words have come since the span's best end
-    for match in _WORD.finditer(text.lower()):
-        plain = match[0]
+    shouted = text.isupper()
+    for match in _LETTERS.finditer(text):
+        plain = match[0].lower()
         turned = unhide(plain)
         score = 0.0
-        if turned in known:
-            score += _weight(turned)
+        if turned in known:  # NG, VF, ABG, PNA: acronyms are often words of rot13 too
+            score += _SHORT if not shouted and match[0].isupper() else _weight(turned)
         if plain in known:
             score -= _weight(plain)
         if score < 0 or lead < 0:
