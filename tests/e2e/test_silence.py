@@ -1,5 +1,7 @@
 """Silence is no: a stage that raises, hangs, blocks, exits, or returns nothing or nonsense refuses, and the record says how."""
 
+import json
+
 import pytest
 from support import Serve, faulty_policy
 
@@ -33,7 +35,9 @@ def test_broken_stage_never_answers_and_is_told(kind: str, serve: Serve, faulty:
             assert status in (502, 504)
         else:
             assert status == 200 and body["choices"][0]["finish_reason"] == "content_filter"
-        told = served.run("log", "explain", headers["x-gateway-decision"]).stdout
-        assert "faulty" in told and cause in told, told
+        record = served.get(f"/decisions/{headers['x-gateway-decision']}", key)[2]
+        assert f'"cause": "{cause}' in json.dumps(record), record
+    told = served.run("log", "explain", headers["x-gateway-decision"]).stdout
+    assert "faulty" in told and "failed" in told.lower(), told
     assert "MARKER-IN-EXCEPTION" not in served.output()
     assert served.chat("hello", served.key())[0] == 200, "the gateway still serves"
