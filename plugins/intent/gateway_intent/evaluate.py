@@ -92,6 +92,9 @@ def figures(screen: IntentScreen, examples: Sequence[Example]) -> dict[str, Any]
 def held_out(data: Path, seed: int = 0) -> Iterable[tuple[str, list[Example]]]:
     """Give the held-out sets: template families never trained on, and the held-out part of each file."""
     made = [example for example in generate(seed) if example.split == "test"]
+    hand = list(rows.probes())
+    yield "twins (by hand)", [example for example in hand if example.pair is not None]
+    yield "alarming questions (by hand)", [example for example in hand if example.pair is None]
     yield "twins (held-out templates)", [example for example in made if example.pair is not None]
     yield "clinical (held-out templates)", [example for example in made if example.source == "clinical"]
     yield "general (held-out templates)", [example for example in made if example.source == "general"]

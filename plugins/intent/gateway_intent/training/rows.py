@@ -6,6 +6,7 @@ The folder is the caller's; none of its rows is part of the plugin. A row is ``{
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,19 @@ def load(folder: Path, sources: tuple[str, ...] = TRAINED) -> Iterator[Example]:
             safe = row.get("safe_response")
             if safe and len(seen) % 3 == 0:
                 yield Example(text=safe[:500], harmful=False, label="answer", split=split, source=f"{source}.answers")
+
+
+def probes() -> Iterator[Example]:
+    """Give the twins and the alarming questions in ``probes.txt``, which are only measured with."""
+    content = resources.files(__package__).joinpath("probes.txt").read_text("utf-8")
+    for number, line in enumerate(content.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        label, _, rest = line.partition(": ")
+        harmful, _, benign = rest.partition("=> ")
+        pair = f"probes.{number}" if harmful else None
+        if harmful:
+            text = harmful.strip()
+            yield Example(text=text, harmful=True, label=label, split="test", source="probes", pair=pair)
+        task = "benign" if harmful else label
+        yield Example(text=benign.strip(), harmful=False, label=task, split="test", source="probes", pair=pair)
