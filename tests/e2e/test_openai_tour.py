@@ -137,3 +137,29 @@ def test_model_that_is_down_is_a_clear_error_with_a_record(serve: Serve) -> None
     assert status == 502 and headers["x-gateway-outcome"] == "withheld"
     assert body["error"]["code"] == "model_unavailable"
     assert "model" in served.run("log", "explain", headers["x-gateway-decision"]).stdout
+
+
+def test_torch_is_never_loaded_for_an_http_backend(served: Served) -> None:
+    assert served.chat(BENIGN, served.key())[0] == 200
+    maps = open(f"/proc/{served.process.pid}/maps").read()
+    assert "onnxruntime" in maps, "this sees what is loaded"
+    assert "libtorch" not in maps
+
+
+def test_a_full_log_answers_nothing(serve: Serve, upstream: Upstream) -> None:
+    """Where the log can not be written, no answer leaves: 503."""
+    import sqlite3
+
+    served = serve({"radiology": policy(upstream.url)})
+    key = served.key()
+    assert served.chat(BENIGN, key)[0] == 200
+    holder = sqlite3.connect(served.data / "gateway.sqlite3", isolation_level=None)
+    holder.execute("begin exclusive")
+    try:
+        status, headers, body = served.chat(BENIGN, key)
+        assert status == 503 and "x-gateway-decision" not in headers
+        assert str(upstream.answer) not in json.dumps(body)
+    finally:
+        holder.execute("rollback")
+        holder.close()
+    assert served.chat(BENIGN, key)[0] == 200
