@@ -43,7 +43,7 @@ def _no_tail(raw: bytes, end: int, kind: str) -> None:
     tail = len(raw) - end
     if tail and raw.count(0, end) != tail:  # padding with zeros says nothing to any parser
         raise broken(
-            f"{tail} bytes follow the end of the {kind}, as in a file that is two formats at once; save the image anew"
+            f"after the {kind} ends {tail} bytes follow, as in a file that is two formats at once; save the image anew"
         )
 
 
