@@ -23,12 +23,15 @@ class Blocklist:
 
     async def screen(self, request: Request) -> Screening:
         """Look for the words in every text of `request`; images are not inspected."""
-        seen = tuple(text.id for text in request.texts())
+        seen: list[str] = []
         for text in request.texts():
-            for view in views(text.text):
+            readings = views(text.text)
+            if not readings[-1].cut:  # else there was more to decode than was looked at
+                seen.append(text.id)
+            for view in readings:
                 if any(word in view.text.casefold() for word in self._words):
-                    return Screening(risk=1.0, inspected=seen, part=text.id, view=view.name)
-        return Screening(risk=0.0, inspected=seen)
+                    return Screening(risk=1.0, inspected=tuple(seen), part=text.id, view=view.name)
+        return Screening(risk=0.0, inspected=tuple(seen))
 
 
 @hookimpl
