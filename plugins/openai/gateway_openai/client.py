@@ -1,0 +1,111 @@
+"""The client: one pooled session per event loop, bounded in time, size and connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import aiohttp
+from yarl import URL
+
+from gateway.plugin import Completion, Image, Prompt, in_thread
+from gateway_openai import Config
+from gateway_openai.errors import (
+    UpstreamStatus,
+    UpstreamTimeout,
+    UpstreamTooLarge,
+    UpstreamUnreachable,
+)
+from gateway_openai.wire import decode, encode
+
+MOST = 8 * 2**20
+"""The largest answer that is read, in bytes."""
+
+
+class OpenAIBackend:
+    """Asks one model of one server."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        try:
+            url = URL(config.base_url.rstrip("/") + "/chat/completions")
+        except ValueError:
+            raise ValueError("`base_url` is not an address; write it as `http://host:port/v1`") from None
+        if not url.host or url.user or url.password or url.query_string or url.fragment:
+            raise ValueError("`base_url` has to be scheme, host and path alone; give a key by `api_key_env`")
+        self._url = url
+        self._headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+        }
+        if config.api_key_env is not None:
+            key = os.environ.get(config.api_key_env)
+            if not key or not key.isascii() or not key.isprintable():
+                raise ValueError(
+                    f"the environment variable `{config.api_key_env}` holds no key; set it, or leave `api_key_env` out"
+                )
+            self._headers["authorization"] = f"Bearer {key}"
+        self._session: aiohttp.ClientSession | None = None
+
+    def models(self) -> tuple[str, ...]:
+        """Name the one model that is asked."""
+        return (self._config.model,)
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """Answer `prompt`.
+
+        Raises:
+            UpstreamError: the server is not there, late, refuses, or answers nonsense.
+        """
+        # base64 of images takes milliseconds per megabyte; text alone is encoded faster than a thread is reached
+        seen = any(isinstance(part, Image) for turn in prompt.chat() for part in turn.parts)
+        model = self._config.model
+        body = await in_thread(encode, prompt, model) if seen else encode(prompt, model)
+        return decode(await self._ask(body), model=model, n=prompt.request.sampling.n)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(self, body: bytes) -> bytes:
+        asking = self._open().post(self._url, data=body, headers=self._headers, allow_redirects=False)
+        try:
+            async with asyncio.timeout(self._config.headers_timeout):
+                response = await asking
+            async with response:
+                if response.status != 200:
+                    raise UpstreamStatus(response.status)
+                return await self._read(response)
+        except TimeoutError:
+            raise UpstreamTimeout("the server did not answer in time") from None
+        except (aiohttp.ClientError, OSError):
+            # its message may hold what the server sent, so only the kind of fault is kept
+            raise UpstreamUnreachable("the server can not be reached, or broke off") from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.content_length is not None and response.content_length > MOST:
+            raise UpstreamTooLarge("the answer is over 8 MiB")
+        whole = bytearray()
+        while True:
+            async with asyncio.timeout(self._config.body_timeout):
+                piece = await response.content.readany()
+            if not piece:
+                return bytes(whole)
+            whole += piece
+            if len(whole) > MOST:
+                raise UpstreamTooLarge("the answer is over 8 MiB")
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:  # made at first use, because it belongs to the running loop
+            asked = self._config
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=asked.max_connections, keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=asked.connect_timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=asked.use_proxy,
+                auto_decompress=False,  # no encoding is asked for, and a packed answer could unpack to any size
+            )
+        return self._session

@@ -1,0 +1,53 @@
+"""The model stage ``transformers``: a Hugging Face model in this process. torch is imported only by `build`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.plugin import Stage, hookimpl
+
+EMBEDDED = "smollm2-135m-instruct"
+"""The name of the embedded default model."""
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model, where, and how much of the machine it may take.
+
+    `model` is the name for callers. `path` is a folder, a ``.gguf`` file or a hub id; without it the embedded model
+    is served. Only a hub id may reach the hub. `dtype` ``auto`` takes bfloat16 where the processor multiplies it in
+    hardware and float32 elsewhere. `max_new_tokens` bounds an answer whose request does not. `context` caps prompt and
+    answer together, in tokens. `batch` is how many answers are written at once, `queue` how many requests may wait,
+    `threads` how many CPU threads the model uses (all cores but one where not given), `prefix_mib` the memory, in MiB,
+    for kept demonstration prefixes.
+    """
+
+    model: Annotated[str, Meta(min_length=1)] = EMBEDDED
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_new_tokens: Count = 256
+    context: Count | None = None
+    batch: Count = 8
+    queue: Count = 64
+    threads: Count | None = None
+    prefix_mib: Annotated[int, Meta(ge=0)] = 256
+
+
+def build(config: Config) -> Any:
+    """Load the model. Raises ValueError with a hint where it can not be found or does not verify."""
+    # OpenMP's threads spin while they wait for one another, which makes a busy machine fifty times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from gateway_transformers.backend import build as load  # torch stays unimported until a policy names this stage
+
+    return load(config)
+
+
+@hookimpl
+def gateway_backends() -> list[Stage[Any]]:
+    """Offer the stage ``transformers``."""
+    return [Stage("transformers", Config, build)]

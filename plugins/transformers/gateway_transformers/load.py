@@ -1,0 +1,161 @@
+"""Loading a model from a folder, a GGUF file or a hub id, quietly and onto the right device."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec import Struct
+
+from gateway_transformers import EMBEDDED, Config
+from gateway_transformers.embedded import embedded_weights
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """A model ready to run. `processor` is there where it takes images; `ends` are the tokens that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    processor: Any | None
+    context: int
+    ends: frozenset[int]
+
+
+def hush() -> None:
+    """Keep prompts and progress bars of third parties out of the process's output, and telemetry off."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # its warnings quote what a tokenizer was given; errors come to us as exceptions
+    logging.getLogger("transformers").setLevel(logging.CRITICAL)
+    for name in ("huggingface_hub", "gguf", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def load(config: Config) -> Loaded:
+    """Load what `config` names.
+
+    Raises:
+        ValueError: there is no such model, or it is not one that writes text.
+    """
+    hush()
+    from transformers import GenerationConfig
+
+    device = _device(config.device)
+    dtype = _dtype(config.dtype, device)
+    if config.path is None:
+        if config.model != EMBEDDED:
+            raise ValueError(
+                f"`{config.model}` is not the embedded model `{EMBEDDED}`; give its folder or hub id as `path`"
+            )
+        found = _gguf(embedded_weights(), dtype)
+    elif config.path.endswith(".gguf"):
+        path = Path(config.path)
+        if not path.is_file():
+            raise ValueError(f"there is no file `{config.path}`; give the path of a gguf file")
+        found = _gguf(path, dtype)
+    else:
+        found = _pretrained(config.path, dtype)
+    model, tokenizer, processor = found
+    model = model.to(device).eval().requires_grad_(requires_grad=False)
+    ends = _ends(model, tokenizer)
+    # only the request says how to sample: a checkpoint's own temperatures and penalties must not slip in
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=tokenizer.pad_token_id)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        processor=processor,
+        context=_context(model.config, config.context),
+        ends=ends,
+    )
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if (asked == "cuda" and not torch.cuda.is_available()) or (
+        asked == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ValueError(f"there is no device `{asked}` on this machine; set `device` to `auto` or `cpu`")
+    return torch.device(asked)
+
+
+def _dtype(asked: str, device: torch.device) -> torch.dtype:
+    if asked == "auto":
+        if device.type == "cuda":
+            asked = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        else:
+            asked = "bfloat16" if device.type == "cpu" and _fast_bfloat16() else "float32"
+    kind: torch.dtype = getattr(torch, asked)
+    return kind
+
+
+def _fast_bfloat16() -> bool:
+    # elsewhere bfloat16 is emulated, and slower than float32; asked of the processor and not timed, so that a machine
+    # always answers alike
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def _gguf(path: Path, dtype: torch.dtype) -> tuple[Any, Any, None]:
+    from gateway_transformers.gguf import load_llama
+
+    quick = load_llama(path, dtype)
+    if quick is not None:
+        return (*quick, None)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
+        model = AutoModelForCausalLM.from_pretrained(str(path.parent), dtype=dtype, **where)
+    except (OSError, ValueError, KeyError, ImportError) as exc:
+        raise ValueError(f"`{path}` can not be read as a language model ({type(exc).__name__})") from exc
+    return model, tokenizer, None
+
+
+def _pretrained(path: str, dtype: torch.dtype) -> tuple[Any, Any, Any | None]:
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    local = {"local_files_only": Path(path).exists(), "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(path, **local)
+        if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            processor = AutoProcessor.from_pretrained(path, **local)
+            if getattr(processor, "image_processor", None) is not None:
+                model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, **local)
+                return model, processor.tokenizer, processor
+        tokenizer = AutoTokenizer.from_pretrained(path, **local)
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **local), tokenizer, None
+    except (OSError, ValueError, KeyError, ImportError) as exc:
+        hint = (
+            "give a folder that holds a model and its tokenizer, a gguf file, or a hub id that this machine can reach"
+        )
+        raise ValueError(f"`{path}` can not be loaded ({type(exc).__name__}); {hint}") from exc
+
+
+def _context(config: Any, asked: int | None) -> int:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    most = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 2048
+    return min(int(most), asked) if asked else int(most)
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends: set[int] = set()
+    for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
+        if value is not None:
+            ends.update([value] if isinstance(value, int) else value)
+    return frozenset(ends)
