@@ -73,6 +73,7 @@ _PHOTOMETRIC = {
 }
 _PYDICOM = r"pydicom(\.|$)"
 _TRAILER = 8  # bytes; some writers put a checksum and a length behind a deflated data set
+_TAIL = "the DICOM data set is cut off, or bytes that are no DICOM follow it; send the whole file and nothing behind it"
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -118,13 +119,13 @@ def _check_whole(data: Any, raw: bytes, end: int) -> None:
     """Refuse a data set that is cut off, or has something else behind it."""
     last = -1
     for tag in data.keys():  # noqa: SIM118 -- iterating the data set would convert every element
-        element = data.get_item(tag)
+        element = data.get_item(tag, keep_deferred=True)
         length = getattr(element, "length", 0xFFFFFFFF)
         if tag == 0 and not raw[element.value_tell - 8 :].strip(b"\x00"):
             del data[tag]
             return
         if tag <= last:
-            raise broken("bytes that are no DICOM follow the DICOM data set; send the file without them")
+            raise broken(_TAIL)
         last = int(tag)
         if length != 0xFFFFFFFF and length != len(element.value or b""):
             raise broken(
@@ -132,9 +133,9 @@ def _check_whole(data: Any, raw: bytes, end: int) -> None:
                 "truncated or lies; send the whole file"
             )
         if tag > _PIXELS and getattr(element, "VR", "OB") is None and not element.is_implicit_VR:
-            raise broken("bytes that are no DICOM follow the DICOM data set; send the file without them")
+            raise broken(_TAIL)
     if raw[end:].strip(b"\x00"):
-        raise broken("bytes that are no DICOM follow the DICOM data set; send the file without them")
+        raise broken(_TAIL)
 
 
 def _read(raw: bytes, limits: Limits) -> tuple[Any, str]:

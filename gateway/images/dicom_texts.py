@@ -110,7 +110,7 @@ class _Walk:
             self.elements -= 1
             if self.elements < 0:
                 raise broken("the DICOM file holds too many data elements; send one image")
-            element = data.get_item(tag)
+            element = data.get_item(tag, keep_deferred=True)
             name = keyword_for_tag(tag) or f"{int(tag):08x}"
             kind = element.VR
             if kind in (None, "UN") and not tag.is_private:
