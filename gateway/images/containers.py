@@ -13,7 +13,7 @@ import zlib
 
 from msgspec import Struct
 
-from gateway.images.limits import Limits, broken, check_frames, check_size
+from gateway.images.limits import Limits, broken, check_frames, check_ratio, check_size
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -235,7 +235,8 @@ def walk_webp(raw: bytes, limits: Limits) -> Container:
         place = min(place + 8 + length + (length & 1), end)
         if kind in (b"VP8 ", b"VP8L", b"VP8X"):
             found = _webp_size(kind, body)
-            check_size(*found, limits)
+            check_size(*found, limits, weight=4)
+            check_ratio(*found, len(raw))
             if size is not None and found != size:
                 raise broken("the WebP names two sizes; save the image anew")
             size, lossy = found, lossy or kind == b"VP8 "

@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from gateway.images.containers import walk_jpeg
-from gateway.images.limits import Limits, broken
+from gateway.images.limits import Limits, broken, check_ratio, check_size
 
 _EXPLICIT, _EXPLICIT_BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 _JPEG, _J2K = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
@@ -78,10 +78,12 @@ def _coded_frame(value: bytes, frame: Frame) -> bytes:
     return b"".join(value[start : start + length] for start, length in chosen)
 
 
-def _check_j2k(coded: bytes, frame: Frame) -> None:
+def _check_j2k(coded: bytes, frame: Frame, limits: Limits) -> None:
     """Check the SIZ segment of a JPEG 2000 codestream against the header (ITU-T T.800 A.5.1)."""
     if not coded.startswith(b"\xff\x4f\xff\x51") or len(coded) < 42:
         raise broken("the JPEG 2000 frame is no codestream; send the file as Explicit VR Little Endian")
+    check_size(frame.columns, frame.rows, limits, weight=frame.samples)
+    check_ratio(frame.columns, frame.rows, len(coded))
     right, low, left, top, wide, high, shift, drop, parts = struct.unpack_from(">8IH", coded, 8)
     if right - left != frame.columns or low - top != frame.rows or parts != frame.samples or not wide or not high:
         raise broken("the JPEG 2000 frame has another size than the DICOM header says; save the image anew")
@@ -172,6 +174,6 @@ def read_frame(data: Any, frame: Frame, limits: Limits) -> NDArray[Any]:
             raise broken("the JPEG frame has another size than the DICOM header says; save the image anew")
         coded = container.data
     else:
-        _check_j2k(coded, frame)
+        _check_j2k(coded, frame, limits)
     array, _ = get_decoder(_JPEG if frame.coding == "jpeg" else _J2K).as_array(encapsulate([coded]), index=0, **options)
     return np.asarray(array)

@@ -17,6 +17,7 @@ from gateway.values import Image
 logging.getLogger("PIL").setLevel(logging.WARNING)  # at debug level it tells the values of EXIF tags
 
 _QUALITY = 95
+_BAND = 256  # rows
 _TURN = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -55,12 +56,13 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
     if not see_through:
         return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
     grey = picture.mode in ("L", "LA", "La")
-    over = picture.convert("RGBA")
-    if over.getchannel("A").getextrema() == (255, 255):
-        return over.convert("L" if grey else "RGB")
-    white = Pillow.new("RGBA", over.size, (255, 255, 255, 255))
-    white.alpha_composite(over)
-    return white.convert("L" if grey else "RGB")
+    white = Pillow.new("L" if grey else "RGB", picture.size, "white")
+    for top in range(0, picture.height, _BAND):  # in bands, because each step is a copy
+        band = picture.crop((0, top, picture.width, min(top + _BAND, picture.height)))
+        band.info = picture.info
+        over = band.convert("RGBA")
+        white.paste(over.convert(white.mode), (0, top), over.getchannel("A"))
+    return white
 
 
 def decode(container: Container, kind: Literal["png", "jpeg", "webp"]) -> Pillow.Image:
