@@ -151,8 +151,8 @@ def _injected_problem(value: Any, budget: Budget) -> str | None:
         return problem
     if not value:
         return "none came, although they are paid for" if budget.demonstrations and budget.tokens is None else None
-    if budget.mix < 1 and value[-1].refuses:
-        return "the last demonstration refuses, although the mix is under 1: end on one that answers"
+    if value[-1].refuses and not all(demo.refuses for demo in value):
+        return "the last demonstration refuses although others answer: end on one that answers"
     return None
 
 

@@ -81,7 +81,7 @@ def corpus() -> Mapping[str, Request]:
     }
 
 
-UNANSWERABLE = frozenset({"blank", "empty", "found text", "long", "no text", "unpaired surrogate"})
+UNANSWERABLE = frozenset({"blank", "empty", "found text", "long", "no text", "tool calls", "unpaired surrogate"})
 """Requests that a model may be unable to take, so that a backend may raise; it still may neither hang nor leak."""
 
 ANSWERS: Mapping[str, str] = {
