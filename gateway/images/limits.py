@@ -13,7 +13,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     `encoded` and `dicom` are bytes of the file as it arrives (PNG, JPEG and WebP; DICOM, also after inflating),
     `pixels` counts those of one frame, `side` is the longest side in pixels, `frames` the frames of a file. `scans`
     bounds the passes of a progressive JPEG, `elements` the data elements of a DICOM file, `texts` and `characters` its
-    free text. Decoding takes up to 8 bytes of memory for each pixel; WebP and colour in JPEG 2000 take 16, so of
+    free text. Decoding takes up to 8 bytes of memory for each pixel; WebP and colour in JPEG 2000 take 20, so of
     them only a quarter, and a third, of `pixels` are allowed.
     """
 
