@@ -29,6 +29,7 @@ _SURE = 0.85  # below it a line is also tried upside down
 _LONGEST = 2.5  # sides of a tile: a longer strip would lose its text when it is scaled down
 _OUTLINE = 0.04  # share of the view: a single "letter" larger than this is the outline of a head or a vessel
 _ENLARGE = 3.0
+_THIN = 32  # pixels: a thinner strip is cut as if it were as wide, or there would be thousands of tiles
 
 
 class Reading(NamedTuple):
@@ -153,11 +154,11 @@ def _trimmer() -> Callable[[int], int]:
 def _tiles(pixels: Pixels) -> list[Pixels]:
     """Cut a long strip into overlapping pieces that are at most `_LONGEST` times as long as wide."""
     height, width = pixels.shape[:2]
-    short, long = max(1, min(height, width)), max(height, width)
+    short, long = max(_THIN, min(height, width)), max(height, width)
     if long <= _LONGEST * short:
         return [pixels]
     size = int(_LONGEST * short)
-    step = max(1, int((_LONGEST - 1) * short))
+    step = int((_LONGEST - 1) * short)
     starts = range(0, max(1, long - short), step)
     return [pixels[:, s : s + size] if width > height else pixels[s : s + size] for s in starts]
 

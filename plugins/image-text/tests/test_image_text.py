@@ -127,7 +127,9 @@ async def test_reading_order(stage: ImageText, turn: int) -> None:
     assert ["first" in lines[0], "second" in lines[1], "third" in lines[2]] == [True] * 3
 
 
-@pytest.mark.parametrize("picture", [phantom(512), plain(256, 0), plain(256, 255), Picture.new("RGB", (1, 1))])
+@pytest.mark.parametrize(
+    "picture", [phantom(512), plain(256, 0), plain(256, 255), Picture.new("RGB", (1, 1)), Picture.new("RGB", (9000, 2))]
+)
 async def test_no_text(stage: ImageText, picture: Picture.Image) -> None:
     image = as_image(picture)
     screening = await stage.screen(request(image))
