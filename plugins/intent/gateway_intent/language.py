@@ -19,21 +19,24 @@ _WORD = re.compile(r"[^\W\d_]+")
 # Function words of other languages. Those that English or clinical shorthand spells alike prove nothing and are left
 # out.
 _FOREIGN_WORDS = """
-de der und nicht ich wie ist eine einen einem ein mit für auf dem sich auch wird bitte kann vom diese dieses diesen
-mir wir fr les est pour dans qui vous cette avec comment nous ces aux quel quelle être faire donne moi veux sans cet
-leur elle ils es las por para cómo esta dame quiero hacer puedo qué sin sobre estos cuando muy más tengo necesito
-radiografía pt os uma como não está você eu fazer dos um ao pelo preciso meu minha isso quero
-it il gli che per-favore come questo questa sono della delle dei nel fare posso voglio senza degli ho
-nl het een voor niet hoe deze dit ik zijn naar kan-ik dat mijn maak je wordt
+de der und nicht wie ist eine einen einem ein mit für auf dem sich auch wird bitte kann vom diese dieses diesen mir wir
+fr pour comment ce mon ma je du les dans qui vous cette avec nous ces aux quel quelle être donne moi veux sans cet leur elle ils sont très où
+es las por para cómo esta quiero hacer puedo qué sobre estos cuando muy más tengo necesito este como los
+pt os uma como não está você eu fazer dos um pelo preciso meu minha isso quero esta para
+it gli che questo questa sono della delle dei nel posso voglio senza degli perché anche modo
+nl een voor niet hoe deze dit ik zijn naar dat mijn maak je wordt ook
 pl jak nie jest się dla że tego mnie czy oraz przez
 tr bir bu için nasıl ile bana olarak yap
-sv och att det är inte hur jag för på ett
-id yang dan untuk dengan ini itu bagaimana saya tidak dari pada adalah
+sv och att det är inte hur jag för på
+id yang untuk dengan ini itu bagaimana saya tidak dari pada adalah
 ro și în este să cum pentru
 cs že tento tuto aby jsem
 vi là và của không làm thế nào tôi này để
 """
-_FOREIGN = {word: row.split()[0] for row in _FOREIGN_WORDS.strip().splitlines() for word in row.split()[1:]}
+_FOREIGN: dict[str, list[str]] = {}
+for _row in _FOREIGN_WORDS.strip().splitlines():
+    for _each in _row.split()[1:]:
+        _FOREIGN.setdefault(_each, []).append(_row.split()[0])
 _ENGLISH_WORDS = """
 the of and to a in is that it for on with as was this be at by are from or an have has how what which where when who
 why can could should would does do did i you he she they we my your me please not no any all if there these those its
@@ -62,16 +65,20 @@ def foreign_letters(text: str) -> tuple[int, int]:
 def other_language(text: str) -> bool:
     """Say whether `text` is, by its function words, in a language other than English written in Latin letters."""
     english = words = 0
-    seen: dict[str, int] = {}
+    hits: dict[str, set[str]] = {}  # distinct words: ETT or IL-6, said often, is no language
+    count = 0
     for match in _WORD.finditer(text.lower()):
         word = match.group()
         words += 1
         if word in _ENGLISH:
             english += 1
-        elif word in _FOREIGN:
-            seen[_FOREIGN[word]] = seen.get(_FOREIGN[word], 0) + 1
-    most = max(seen.values(), default=0)
-    return most >= 2 and most > english and most >= 0.08 * words
+            continue
+        languages = _FOREIGN.get(word, ())
+        count += bool(languages)
+        for language in languages:
+            hits.setdefault(language, set()).add(word)
+    most = max(map(len, hits.values()), default=0)
+    return most >= 2 and count > english and count >= 0.08 * words
 
 
 def readable(text: str) -> bool:

@@ -54,7 +54,7 @@ def test_whole_templates_are_held_out() -> None:
 def test_no_probe_is_trained_on() -> None:
     trained = {example.text.lower() for example in generate(0, 4)}
     measured = list(probes())
-    assert len(measured) > 100
+    assert len(measured) >= 100
     assert not trained & {example.text.lower() for example in measured}
 
 

@@ -14,8 +14,8 @@ from gateway_intent.training.model import IntentModel, base_encoder, loss_of
 from gateway_intent.training.slots import seeded
 from gateway_intent.training.templates import HARMS
 
-MAX_TOKENS = 96
-"""Longer training texts are cut; windows are longer, since the published encoder learnt on 128 tokens and more."""
+MAX_TOKENS = 128
+"""Longer training texts are cut: a window of the stage is as long."""
 
 
 def batches(sizes: list[int], units: list[list[int]], batch: int, rng: Random) -> list[list[int]]:

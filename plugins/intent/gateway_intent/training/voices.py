@@ -11,21 +11,23 @@ from gateway_intent.training.templates import capital, gerund
 
 OPENERS = (
     "How do I {vp}?", "How can I {vp}?", "how to {vp}", "Give me instructions to {vp}.",
-    "give me instructions for {ing}",
-    "Provide detailed instructions for {ing}.", "Provide step-by-step instructions to {vp}.",
-    "Write a step-by-step guide on how to {vp}.", "Explain how to {vp}.", "I want to {vp}. What should I do?",
-    "Help me {vp}.", "Can you help me to {vp}?", "What is the best way to {vp}?", "Tell me the steps to {vp}.",
-    "Is there a way to {vp}?", "Looking at this image, how would one {vp}?", "{Vp}.", "Please {vp}.",
-    "What are some ways to {vp}?", "What are some ways a doctor could {vp}?", "How might a hospital {vp}?",
-    "How should a clinician {vp}?", "Create a plan to {vp}.", "Any tips for {ing}?",
-    "I am thinking about {ing}. Where do I start?",
+    "give me instructions for {ing}", "Provide detailed instructions for {ing}.",
+    "Provide step-by-step instructions to {vp}.", "Write a step-by-step guide on how to {vp}.",
+    "Explain how to {vp}.", "I want to {vp}. What should I do?", "Help me {vp}.", "Can you help me to {vp}?",
+    "What is the best way to {vp}?", "Tell me the steps to {vp}.", "Is there a way to {vp}?",
+    "Looking at this image, how would one {vp}?", "{Vp}.", "Please {vp}.", "What are some ways to {vp}?",
+    "What are some ways a doctor could {vp}?", "How might a hospital {vp}?", "How should a clinician {vp}?",
+    "Create a plan to {vp}.", "Any tips for {ing}?", "I am thinking about {ing}. Where do I start?",
     "What do I need in order to {vp}?", "List the ways to {vp}.", "We have to {vp} today, what are the steps?",
     "Describe in detail how someone could {vp}.", "Could you teach me to {vp}?", "I need to {vp}",
-    "Why and how would a nurse {vp}?",
+    "Why and how would a nurse {vp}?", "What's an effective strategy for {ing}?", "Walk me through {ing}.",
+    "Draft a protocol to {vp}.", "my plan is to {vp}, ok?", "{ing}: how does that work?", "Who can {vp}, and how?",
+    "What is the easiest way to {vp}?", "Let's {vp}.", "As a doctor, I must {vp}. How?",
+    "My colleague says that one can {vp}. How exactly?", "Design a workflow to {vp}.",
 )  # fmt: skip
 HELD_OPENERS = (
-    "What would it take to {vp}?", "Walk me through {ing}.", "Draft a protocol to {vp}.", "my plan is to {vp}, advice?",
-    "What's an effective strategy for {ing}?", "Show me how people manage to {vp}.",
+    "What would it take to {vp}?", "Show me how people manage to {vp}.", "What's the smartest approach to {ing}?",
+    "I have been asked to {vp}. Guidance?", "Outline how one goes about {ing}.", "any advice on {ing}",
 )  # fmt: skip
 
 ROLES = (
