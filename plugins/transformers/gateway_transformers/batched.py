@@ -71,8 +71,8 @@ class Batched(Worker):
 
     def _read(self, writing: Writing) -> None:
         job, row = writing.job, writing.row
-        if row.length == 0 and not self._copy(writing):
-            self.prefixes.load(row, job.ids, writing.ends, job.mark)
+        if row.length or not self._copy(writing):
+            self.prefixes.load(row, job.ids, writing.ends, job.mark)  # a neighbour may have read on since the last turn
         start = row.length
         end = next(e for e in writing.ends if e > start)
         logits = forward(self._loaded.model, [list(job.ids[start:end])], [row])

@@ -124,12 +124,15 @@ class Prefixes:
         self.reused = 0
 
     def load(self, row: Row, ids: array[int], ends: list[int], mark: int) -> None:
-        """Fill `row` with the kept blocks that begin `ids`."""
+        """Fill `row` on with the kept blocks of `ids`, as far as they go without a gap."""
         for end in ends:
-            block = self._blocks.get(ids[:end].tobytes()) if end <= mark else None
+            if end <= row.length:
+                continue
+            key = ids[:end].tobytes()
+            block = self._blocks.get(key) if end <= mark else None
             if block is None:
                 return
-            self._blocks.move_to_end(ids[:end].tobytes())
+            self._blocks.move_to_end(key)
             row.extend(block)
             self.reused += next(iter(block.values()))[0].shape[2]
 

@@ -105,6 +105,8 @@ class Worker:
             if self._closed:
                 raise ModelClosed("the model is unloaded")
             if len(self._waiting) >= self._most:
+                self._waiting = deque(waiting for waiting in self._waiting if not waiting.cancelled)
+            if len(self._waiting) >= self._most:
                 raise QueueFull("too many requests wait for this model")
             self._waiting.append(job)
             self._change.notify()
