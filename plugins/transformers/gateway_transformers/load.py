@@ -106,7 +106,10 @@ def _fast_bfloat16() -> bool:
 def _gguf(path: Path, dtype: torch.dtype) -> tuple[Any, Any, None]:
     from gateway_transformers.gguf import load_llama
 
-    quick = load_llama(path, dtype)
+    try:
+        quick = load_llama(path, dtype)
+    except (ValueError, KeyError, RuntimeError):  # a block type or a key that the quick way does not know
+        quick = None
     if quick is not None:
         return (*quick, None)
     from transformers import AutoModelForCausalLM, AutoTokenizer

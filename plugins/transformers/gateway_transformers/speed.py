@@ -63,9 +63,9 @@ def _prompt(number: int, shown: int, tokens: int) -> Prompt:
             id=str(n),
             pair=str(n),
             modality="ct",
-            question=f"Case {n}: what is seen on this axial CT slice of the chest, and what should be done for the patient?",
+            question=f"Case {n}: what is seen on this axial CT slice of the chest, and what should follow?",
             answer=f"In case {n} there is a filling defect in a pulmonary artery, in keeping with an embolus."
-            " Anticoagulation should be started unless it is contraindicated, and the referring physician told at once.",
+            " Anticoagulation should be started unless contraindicated, and the referring physician told at once.",
             refuses=False,
         )
         for n in range(shown)

@@ -243,3 +243,10 @@ async def test_a_seeing_model_stops_when_the_caller_gives_up(seeing):
     await until(seeing.worker.active)
     task.cancel()
     await until(lambda: not seeing.worker.active())
+
+
+def test_a_file_that_is_no_gguf_stops_the_start(tmp_path):
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(ValueError, match="can not be read as a language model"):
+        build(Config(path=str(path), model="m"))
