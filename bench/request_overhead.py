@@ -1,7 +1,8 @@
 """What the gateway adds to a text request, and what it takes to start, with an OpenAI-compatible backend.
 
-Run: `python bench/request_overhead.py [requests]`. The upstream answers at once, so what is measured is the gateway. The same
-request is sent directly and through the gateway in one run, and the record of each decision tells how long the model took.
+Run: `python bench/request_overhead.py [requests]`. The upstream answers at once, so what is measured is the gateway.
+The same request is sent directly and through the gateway in one run, and the record of each decision tells how long
+the model took.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ revision: 1
 backend: {{stage: openai, deadline: 30s, config: {{base_url: "http://127.0.0.1:{port}/v1", model: bench}}}}
 prescreen: [{{stage: intent, deadline: 5s}}, {{stage: image-text, deadline: 10s}}]
 demonstrations: {{stage: clinical}}
-audit: [{{stage: refusal}}, {{stage: harmful-compliance}}, {{stage: phi, on_finding: redact}}, {{stage: demonstration-leak}}]
+audit:
+  [{{stage: refusal}}, {{stage: harmful-compliance}}, {{stage: phi, on_finding: redact}}, {{stage: demonstration-leak}}]
 tiers: [{{below: 0.2, budget: {{demonstrations: 4}}}}, {{below: 0.9, budget: {{demonstrations: 8}}}}]
 """
 
@@ -81,7 +83,7 @@ def _own(port: int, key: str, decisions: list[str]) -> list[float]:
     """Give each decision's milliseconds without its model."""
     own = []
     for decision in decisions:
-        request = urllib.request.Request(  # noqa: S310 - our own address
+        request = urllib.request.Request(
             f"http://127.0.0.1:{port}/decisions/{decision}", headers={"authorization": f"Bearer {key}"}
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own address

@@ -1,4 +1,4 @@
-"""Write `docs/reference.md`: commands, settings, hooks and values, from the code itself. A test checks that it is current."""
+"""Write `docs/reference.md`: commands, settings, hooks and values, from the code. A test checks that it is current."""
 
 from __future__ import annotations
 

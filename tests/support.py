@@ -1,4 +1,4 @@
-"""What end-to-end tests share: a gateway served for real, a scripted upstream behind it, and plugins installed aside."""
+"""What end-to-end tests share: a gateway served for real, a scripted upstream, and plugins installed aside."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def policy(upstream_url: str, **changes: str) -> str:
-    """Write a policy with the built-in stages before a scripted upstream; `changes` replace whole lines by their key."""
+    """Write a policy with the built-in stages before a scripted upstream; `changes` replace lines by their key."""
     lines = {
         "department": "radiology",
         "revision": "1",
@@ -200,7 +200,8 @@ def policy(upstream_url: str, **changes: str) -> str:
         "demonstrations": "{stage: clinical, deadline: 5s}",
         "audit": "[{stage: refusal}, {stage: harmful-compliance}, {stage: phi, on_finding: redact},"
         " {stage: demonstration-leak}]",
-        "tiers": "[{below: 0.2, budget: {demonstrations: 4, mix: 0.5}}, {below: 0.9, budget: {demonstrations: 8, mix: 0.5}}]",
+        "tiers": "[{below: 0.2, budget: {demonstrations: 4, mix: 0.5}},"
+        " {below: 0.9, budget: {demonstrations: 8, mix: 0.5}}]",
         "over_defense": "{retry: {demonstrations: 16, mix: 0.25}}",
     }
     return "\n".join(f"{key}: {value}" for key, value in (lines | changes).items() if value) + "\n"
@@ -237,8 +238,9 @@ class Screen:
 class Inject:
     def __init__(self, config): self.how = config.how
     async def inject(self, request, budget):
-        demos = tuple(Demonstration(id=f"d{i}", pair=f"p{i}", modality="ct", question="Q?", answer="A.", refuses=i % 2 == 0)
-                      for i in range(budget.demonstrations))
+        demos = tuple(
+            Demonstration(id=f"d{i}", pair=f"p{i}", modality="ct", question="Q?", answer="A.", refuses=i % 2 == 0)
+            for i in range(budget.demonstrations))
         return await _break(self.how, demos, ("demonstration",))
 
 class Model:

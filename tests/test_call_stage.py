@@ -42,7 +42,7 @@ async def test_a_hanging_stage_is_left_behind_even_if_it_ignores_cancellation() 
 
 async def test_one_that_blocked_the_loop_is_late_although_it_answered() -> None:
     async def blocks() -> str:
-        time.sleep(0.15)
+        time.sleep(0.15)  # noqa: ASYNC251 - blocking the event loop is what is tested
         return "late"
 
     assert (await _run(blocks, deadline=0.05))[0] == Fault(cause="deadline")

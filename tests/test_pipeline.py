@@ -1,4 +1,4 @@
-"""The flow of a request, with real decisions and small stages: what is asked of whom, in what order, and what comes out."""
+"""The flow of a request, with real decisions and small stages: who is asked, in what order, and what comes out."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""`create_worker`: the Celery application, joined from the settings. Tasks take ids and settings' names, never content."""
+"""`create_worker`: the Celery application, joined from the settings. Tasks take ids, never content."""
 
 from __future__ import annotations
 

@@ -23,6 +23,14 @@ def worker(concurrency: int, beat: bool, **flags: Any) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     configure_logs(settings.log_level)
     app = create_worker(settings)
-    words = ["worker", "--concurrency", str(concurrency), "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+    words = [
+        "worker",
+        "--concurrency",
+        str(concurrency),
+        "--loglevel",
+        "WARNING",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     click.echo(f"gateway: worker with {concurrency} processes{', and the schedule' if beat else ''}")
     app.worker_main([*words, "--beat"] if beat else words)

@@ -64,7 +64,7 @@ def test_the_formatter_drops_what_other_libraries_say() -> None:
     line = json.loads(_Line().format(record))
     assert MARKER not in json.dumps(line) and line["place"] == "file.py:3"
     try:
-        raise ValueError(MARKER)
+        raise ValueError(MARKER)  # noqa: TRY301 - its own traceback is what is formatted
     except ValueError as exc:
         record = logging.LogRecord(
             "gateway.x", logging.ERROR, "file.py", 3, "failed", None, (type(exc), exc, exc.__traceback__)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import openai
 import pytest
@@ -118,8 +119,7 @@ def test_every_choice_is_audited(served: Served, upstream: Upstream) -> None:
 def test_image_goes_to_the_model_stripped(served: Served, upstream: Upstream) -> None:
     from pydicom.data import get_testdata_file
 
-    with open(get_testdata_file("CT_small.dcm"), "rb") as file:
-        dicom = file.read()
+    dicom = Path(str(get_testdata_file("CT_small.dcm"))).read_bytes()
     url = "data:application/dicom;base64," + base64.b64encode(dicom).decode()
     parts = [{"type": "text", "text": BENIGN}, {"type": "image_url", "image_url": {"url": url}}]
     status, headers, _ = served.chat(parts, served.key())
@@ -141,7 +141,7 @@ def test_model_that_is_down_is_a_clear_error_with_a_record(serve: Serve) -> None
 
 def test_torch_is_never_loaded_for_an_http_backend(served: Served) -> None:
     assert served.chat(BENIGN, served.key())[0] == 200
-    maps = open(f"/proc/{served.process.pid}/maps").read()
+    maps = Path(f"/proc/{served.process.pid}/maps").read_text()
     assert "onnxruntime" in maps, "this sees what is loaded"
     assert "libtorch" not in maps
 

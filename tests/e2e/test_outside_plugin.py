@@ -29,7 +29,7 @@ def test_outside_plugin_changes_decisions(serve: Serve, upstream: Upstream, inst
     assert plain.chat(question, plain.key())[1]["x-gateway-outcome"] == "released"
     served = serve({"radiology": policy(upstream.url, prescreen=prescreen % guarded)}, env=installed)
     key = served.key()
-    status, headers, body = served.chat(question, key)
+    _, headers, _ = served.chat(question, key)
     assert headers["x-gateway-outcome"] == "refused"
     assert "blocklist" in served.run("log", "explain", headers["x-gateway-decision"]).stdout
     assert served.chat("Is the fracture displaced?", key)[1]["x-gateway-outcome"] == "released"

@@ -1,4 +1,4 @@
-"""Silence is no: a stage that raises, hangs, blocks, exits, or returns nothing or nonsense refuses, and the record says how."""
+"""Silence is no: a stage that breaks, hangs or returns nonsense refuses, and the record says how."""
 
 import json
 
