@@ -57,7 +57,7 @@ def test_client_gets_answer_refusal_stream_and_both_are_explained(served: Served
     for headers, word in ((raw.headers, "released"), (refused.headers, "refused")):
         told = served.run("log", "explain", headers["x-gateway-decision"])
         assert told.returncode == 0, told.stderr
-        assert word in told.stdout and "intent" in told.stdout and len(told.stdout) > 200
+        assert word.upper() in told.stdout and "intent" in told.stdout and len(told.stdout) > 200
         assert BENIGN not in told.stdout and FRAUD not in told.stdout
         status, _, record = served.get(f"/decisions/{headers['x-gateway-decision']}", key)
         assert status == 200 and record["outcome"] == word
