@@ -25,6 +25,7 @@ from gateway.plugin import (
     ToolCall,
     Turn,
 )
+from gateway.testing import check_stage
 from gateway_openai import Config, build, gateway_backends
 from gateway_openai.errors import (
     UpstreamError,
@@ -468,3 +469,14 @@ def test_bytes_of_any_kind_raise_nothing_but_nonsense(body):
 def test_importing_the_plugin_imports_no_http_client():
     code = "import sys, gateway_openai; assert 'aiohttp' not in sys.modules and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_the_stage_keeps_its_contract():
+    async def echo(request):
+        body = json.loads(await request.read())
+        said = "asked about " + hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+        return web.json_response(answer(*[said] * body.get("n", 1)))
+
+    async with server(echo) as (backend, _):
+        config = {"base_url": str(backend._url.parent.parent), "model": "m"}
+        await check_stage(gateway_backends()[0], "backend", config)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway.plugin import Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
+from gateway.testing import check_stage
 from gateway_transformers import Config, build, embedded, gateway_backends
 from gateway_transformers.backend import BLIND_NOTE
 from gateway_transformers.worker import GenerationFailed, ModelClosed, QueueFull
@@ -323,3 +324,7 @@ async def test_what_waits_when_the_model_is_unloaded_fails_by_name():
         await waiting
     with pytest.raises(ModelClosed):
         worker.submit(job)
+
+
+async def test_the_stage_keeps_its_contract():
+    await check_stage(gateway_backends()[0], "backend", {"batch": 1})
