@@ -20,7 +20,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 # out.
 _FOREIGN_WORDS = """
 de der und nicht wie ist eine einen einem ein mit für auf dem sich auch wird bitte kann vom diese dieses diesen mir wir
-fr pour comment ce mon ma je du les dans qui vous cette avec nous ces aux quel quelle être donne moi veux sans cet leur elle ils sont très où
+fr pour comment ce mon ma je du les dans qui vous cette avec nous ces aux quel
+fr quelle être donne moi veux sans cet leur elle ils sont très où
 es las por para cómo esta quiero hacer puedo qué sobre estos cuando muy más tengo necesito este como los
 pt os uma como não está você eu fazer dos um pelo preciso meu minha isso quero esta para
 it gli che questo questa sono della delle dei nel posso voglio senza degli perché anche modo

@@ -87,16 +87,19 @@ def train(data: Path | None, out: Path, *, seed: int, epochs: float, variants: i
             vectors_of(out / "encoder.onnx", tokenizer, [example.text for example in training]), training
         )
     held = vectors_of(out / "encoder.onnx", tokenizer, [example.text for example in holding])
-    slope, offset = heads.calibrate(heads.logits(held, risk), holding)
+    scores = heads.logits(held, risk)
+    slope, offset = heads.calibrate(scores, holding)
+    sharpen = heads.sharpening(scores, holding, slope, offset)
     head = Head(
         labels=HARMS, risk=_short(risk), category=_short(category),
-        slope=round(slope, 6), offset=round(offset, 6), window=WINDOW, overlap=OVERLAP,
+        slope=round(sharpen * slope, 6), offset=round(sharpen * offset, 6), window=WINDOW, overlap=OVERLAP,
     )  # fmt: skip
     (out / "head.json").write_bytes(msgspec.json.encode(head) + b"\n")
     import torch
 
     recipe: dict[str, str | int | float | bool | None] = {
         "seed": seed, "epochs": epochs, "variants": variants, "texts": len(training), "data": data is not None,
+        "sharpen": sharpen,
         "minutes": round((time.monotonic() - began) / 60, 1), "torch": str(torch.__version__),
         "machine": platform.machine(),
     }  # fmt: skip
@@ -123,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--epochs", type=float, default=2.0, help="passes over the texts; 0 leaves the encoder as published"
     )
-    parser.add_argument("--variants", type=int, default=10, help="pairs made of each template of twins")
+    parser.add_argument("--variants", type=int, default=8, help="pairs made of each template of twins")
     parser.add_argument("--checkpoint", type=Path, help="also keep the fine-tuned encoder here, as safetensors")
     options = parser.parse_args(arguments)
     try:

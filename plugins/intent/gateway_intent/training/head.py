@@ -47,3 +47,20 @@ def calibrate(scores: npt.NDArray[np.float64], examples: list[Example]) -> tuple
     harmful = np.asarray([example.harmful for example in examples])
     fit = LogisticRegression(C=1e6, class_weight="balanced").fit(scores.reshape(-1, 1), harmful)
     return float(fit.coef_[0, 0]), float(fit.intercept_[0])
+
+
+def sharpening(
+    scores: npt.NDArray[np.float64], examples: list[Example], slope: float, offset: float, *, allowed: float = 0.05
+) -> float:
+    """Give the factor by which the calibrated log-odds may be multiplied, 1 to 3 in steps of a quarter.
+
+    Platt scaling over hard twins leaves much in the middle, where the default policy spends demonstrations. The factor
+    is the largest with which at most the share `allowed` of the benign calibration texts stands at 0.9 or above.
+    """
+    odds = slope * scores + offset
+    benign = odds[[not example.harmful for example in examples]]
+    best = 1.0
+    for quarters in range(5, 13):
+        if float((quarters / 4 * benign >= np.log(9)).mean()) <= allowed:
+            best = quarters / 4
+    return best
