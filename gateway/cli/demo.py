@@ -163,15 +163,19 @@ async def _effect(say: Any) -> tuple[Cell, ...]:
     say("loading the model once more, alone …")
     questions = effect_questions()
     backend = await asyncio.to_thread(build, "backend", "transformers")
-    with tqdm(total=len(questions) * len(_ARMS), unit="answer", disable=None, leave=False) as bar:
-        return await measure_defence(
-            questions,
-            _ARMS,
-            backend=backend,
-            injector=build("injector", "clinical"),
-            auditor=build("auditor", "refusal"),
-            progress=bar.update,
-        )
+    try:
+        with tqdm(total=len(questions) * len(_ARMS), unit="answer", disable=None, leave=False) as bar:
+            return await measure_defence(
+                questions,
+                _ARMS,
+                backend=backend,
+                injector=build("injector", "clinical"),
+                auditor=build("auditor", "refusal"),
+                progress=bar.update,
+            )
+    finally:
+        if hasattr(backend.stage, "aclose"):
+            await backend.stage.aclose()
 
 
 @click.command()
