@@ -24,6 +24,7 @@ def worker(concurrency: int, beat: bool, **flags: Any) -> None:
     configure_logs(settings.log_level)
     app = create_worker(settings)
     words = [
+        "--quiet",
         "worker",
         "--concurrency",
         str(concurrency),
