@@ -8,8 +8,10 @@ The rules, in the order in which they are applied:
 3. **Twins.** Where both kinds are wanted, the twins of one pair stand next to each other, the refusing one first.
 4. **Order.** Pairs are used in the order given. What one kind has more of is spread evenly between the twins: refusing
    ones before a pair of twins, answering ones after it. So the last one answers wherever one answers at all.
-5. **Images.** From the end on, demonstrations lose their image (not their text) until the cap on images holds.
-6. **Tokens.** Where the estimate exceeds the cap on tokens, images go first, from the end on; then `n` shrinks by one
+5. **Closing.** What stands last counts most. So the `CLOSING` pairs that are preferred most stand last, in their order,
+   and what a larger budget adds stands before them. A budget of fewer pairs takes the first ones.
+6. **Images.** From the end on, demonstrations lose their image (not their text) until the cap on images holds.
+7. **Tokens.** Where the estimate exceeds the cap on tokens, images go first, from the end on; then `n` shrinks by one
    and the rules apply again, so that the share holds at every size.
 """
 
@@ -22,6 +24,9 @@ from msgspec.structs import replace
 
 from gateway.plugin import Budget, Demonstration
 from gateway_clinical.library import Pair
+
+CLOSING = 4
+"""How many pairs the library's order closes with."""
 
 TURN_TOKENS = 4
 """What the marks around one turn cost, in tokens; a demonstration has two turns."""
@@ -71,11 +76,17 @@ def select(pairs: Sequence[Pair], budget: Budget) -> tuple[Demonstration, ...]:
     """Give what `budget` buys from `pairs`, which are in order of preference."""
     for count in range(budget.demonstrations, 0, -1):
         places = layout(*shares(count, budget.mix, len(pairs)))
-        chosen = [pairs[index].harmful if refuses else pairs[index].benign for index, refuses in places]
+        read = _reading_order(pairs, 1 + max((index for index, _ in places), default=-1))
+        chosen = [read[index].harmful if refuses else read[index].benign for index, refuses in places]
         chosen = _without_images(chosen, budget)
         if budget.tokens is None or sum(map(estimate, chosen)) <= budget.tokens:
             return tuple(chosen)
     return ()
+
+
+def _reading_order(pairs: Sequence[Pair], used: int) -> list[Pair]:
+    closing = min(used, CLOSING)
+    return [*pairs[closing:used], *pairs[:closing]]
 
 
 def _without_images(chosen: list[Demonstration], budget: Budget) -> list[Demonstration]:

@@ -151,6 +151,12 @@ def test_more_than_the_library_holds_gives_all_of_it() -> None:
     assert len(select(PAIRS, Budget(demonstrations=1000, mix=1.0))) == len(PAIRS)
 
 
+def test_the_closing_pairs_stand_last() -> None:
+    sixteen = select(PAIRS, Budget(demonstrations=16, mix=0.5))
+    assert sixteen[-8:] == select(PAIRS, Budget(demonstrations=8, mix=0.5))
+    assert {d.pair for d in sixteen[:8]} == {p.id for p in PAIRS[4:8]}
+
+
 def test_a_smaller_budget_is_a_prefix_of_a_larger_one() -> None:
     four, eight = (select(PAIRS, Budget(demonstrations=n, mix=0.5)) for n in (4, 8))
     assert eight[:4] == four, "so that a server's prefix cache hits over tiers"
@@ -169,8 +175,8 @@ async def test_same_modality_comes_first() -> None:
     unknown = replace(PIXEL, modality=None)
     assert await stage.inject(asked(unknown), budget) == select(PAIRS, budget)
     twenty = await stage.inject(asked(PIXEL, replace(PIXEL, modality="ct")), Budget(demonstrations=20, mix=0.5))
-    assert [d.modality for d in twenty[:12]] == ["ct"] * 12
-    assert "ct" not in {d.modality for d in twenty[12:]}
+    assert Counter(d.modality for d in twenty)["ct"] == 12, "all that there are"
+    assert {d.modality for d in twenty[-8:]} == {"ct"}, "and they stand next to the question"
 
 
 def test_a_changed_library_stops_the_start(tmp_path: Path) -> None:
