@@ -6,6 +6,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from store.kit import postgres_database
 from support import Serve, Served, Upstream, policy
 
 BENIGN = "Which imaging plane is shown in this brain MRI?"
@@ -163,3 +164,16 @@ def test_a_full_log_answers_nothing(serve: Serve, upstream: Upstream) -> None:
         holder.execute("rollback")
         holder.close()
     assert served.chat(BENIGN, key)[0] == 200
+
+
+@pytest.mark.service
+async def test_the_log_in_postgresql(serve: Serve, upstream: Upstream) -> None:
+    """The same gateway with its log in PostgreSQL, named by URL."""
+    async with postgres_database() as url:
+        served = serve({"radiology": policy(upstream.url)}, env={"GATEWAY_DATABASE_URL": url})
+        status, headers, _ = served.chat(BENIGN, served.key("caller", "officer"))
+        assert (status, headers["x-gateway-outcome"]) == (200, "released")
+        assert "RELEASED" in served.run("log", "explain", headers["x-gateway-decision"]).stdout
+        assert served.run("log", "verify").returncode == 0
+        assert not list(served.data.glob("*.sqlite3"))
+        assert served.stop() == 0
