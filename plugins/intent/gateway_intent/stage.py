@@ -10,6 +10,8 @@ from gateway_intent.language import readable
 
 MAX_CHARS = 65_536
 """A text part longer than this is not inspected."""
+TERSE = 3
+"""A DICOM tag of at most so many words is judged together with the other terse ones of its image."""
 TOP = 3
 """How many harm categories are reported."""
 
@@ -32,7 +34,12 @@ class IntentScreen:
         cannot read, is left out of `Screening.inspected`, though what was read of it still counts.
         """
         pass_ = _Pass(self.judge, self.max_windows)
-        inspected = [part.id for part in request.texts() if pass_.read(part.id, part.text)]
+        terse = terse_tags(request)
+        alone = (part for part in request.texts() if part.id not in {tag.id for tags in terse for tag in tags})
+        inspected = [part.id for part in alone if pass_.read(part.id, part.text)]
+        for tags in terse:
+            if pass_.read(tags[0].id, ", ".join(tag.text for tag in tags), name="dicom"):
+                inspected += (tag.id for tag in tags)
         asked = [part for part in user_texts(request) if part.text.strip()]
         if len(asked) > 1:
             joined = "\n".join(part.text for part in asked)
@@ -41,6 +48,20 @@ class IntentScreen:
                 unseen = {part.id for part in asked}
                 inspected = [name for name in inspected if name not in unseen]
         return pass_.screening(tuple(dict.fromkeys(inspected)))
+
+
+def terse_tags(request: Request) -> tuple[tuple[Text, ...], ...]:
+    """Give the DICOM tags of a few words each, together for each image, so that they are judged as one text.
+
+    A scanner writes dozens of them (``LARGE BOWTIE FIL``). Alone, a word or two is no request that anybody could judge,
+    and each would take a window; together they read as the header they are, and words spread over them meet again.
+    """
+    headers: dict[str, list[Text]] = {}
+    for part in request.texts():
+        image, mark, _ = part.id.partition("#dicom/")
+        if mark and part.text.strip() and len(part.text.split()) <= TERSE:
+            headers.setdefault(image, []).append(part)
+    return tuple(map(tuple, headers.values()))
 
 
 def user_texts(request: Request) -> tuple[Text, ...]:
