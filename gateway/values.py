@@ -184,10 +184,15 @@ class Demonstration(Struct, frozen=True, kw_only=True):
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """What a model is given: the request's turns with the demonstrations before them."""
+    """What a model is given: the request's turns with the demonstrations before them.
+
+    `found` is the text that pre-screeners found inside images, judged like the user's own; a backend whose model sees
+    no images tells them with it.
+    """
 
     request: Request
     demonstrations: tuple[Demonstration, ...] = ()
+    found: tuple[Text, ...] = ()
 
     def chat(self) -> tuple[Turn, ...]:
         """Give the turns in the order a model reads them: leading system turns, demonstrations, the rest.

@@ -210,6 +210,17 @@ async def test_text_found_in_an_image_is_judged_like_the_users() -> None:
     assert [e.round for e in outcome.screening if isinstance(e, Screened)] == ["request", "request", "found"]
 
 
+async def test_the_model_is_told_what_text_was_found_in_an_image() -> None:
+    model = Model("fine")
+    pipeline = make(
+        model,
+        screens={"screen": Screen(images=False), "reader": Reader("kVp 120")},
+        prescreen=[{"stage": "screen"}, {"stage": "reader"}],
+    )
+    await run(pipeline, ask(text("what is this?"), image()))
+    assert [(t.id, t.text) for t in model.prompts[0].found] == [("messages[0].content[1]#ocr", "kVp 120")]
+
+
 async def test_an_image_that_nobody_looked_at_refuses() -> None:
     pipeline = make(Model("fine"), screens={"screen": Screen(images=False)})
     outcome = await run(pipeline, ask(text("q"), image()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -54,20 +54,22 @@ def _view_of(found: tuple[Text, ...], request: Request) -> Request:
     )
 
 
+def _found(evidence: Iterable[ScreenEvidence]) -> tuple[Text, ...]:
+    return tuple(text for word in evidence if isinstance(word, Screened) for text in word.screening.found)
+
+
 def _coverage(request: Request, evidence: tuple[ScreenEvidence, ...]) -> tuple[Inspected, ...]:
     """Account for every part a model could read, found text included: which stages looked at it."""
     looked: dict[str, list[str]] = {}
-    found: list[Text] = []
     for word in evidence:
         if isinstance(word, Screened):
-            found.extend(word.screening.found)
             for part in word.screening.inspected:
                 looked.setdefault(part, []).append(word.stage)
     rows = [
         Inspected(part=p.id, kind="text" if isinstance(p, Text) else "image", by=tuple(looked.get(p.id, ())))
         for p in request.parts()
     ]
-    rows += [Inspected(part=t.id, kind="text", by=tuple(looked.get(t.id, ()))) for t in found]
+    rows += [Inspected(part=t.id, kind="text", by=tuple(looked.get(t.id, ()))) for t in _found(evidence)]
     return tuple(rows)
 
 
@@ -94,7 +96,8 @@ class Pipeline:
         answer: Completion | None = None
         final: Refuse | Withhold | Release
         if isinstance(admission, Admit):
-            attempts = await self._attempts(request, admission, end)
+            prompt = Prompt(request=request, found=_found(screening))
+            attempts = await self._attempts(prompt, admission, end)
             final, answer = self._final(admission, attempts)
         else:
             final = admission
@@ -126,7 +129,7 @@ class Pipeline:
         first = await asyncio.gather(
             *(self._ask_prescreener(s, request, "request", end) for s in self.policy.prescreen)
         )
-        found = tuple(t for word in first if isinstance(word, Screened) for t in word.screening.found)
+        found = _found(first)
         if not found:
             return tuple(first)
         finders = {word.stage for word in first if isinstance(word, Screened) and word.screening.found}
@@ -149,14 +152,14 @@ class Pipeline:
             )
         return Screened(stage=built.name, version=built.version, ms=ms, screening=cast(Screening, value), round=round_)
 
-    async def _attempts(self, request: Request, admission: Admit, end: float) -> tuple[Attempt, ...]:
-        first = await self._attempt(request, admission, admission.budget, 0, end)
+    async def _attempts(self, bare: Prompt, admission: Admit, end: float) -> tuple[Attempt, ...]:
+        first = await self._attempt(bare, admission, admission.budget, 0, end)
         if not isinstance(first.verdict, Retry):
             return (first,)
-        return (first, await self._attempt(request, admission, first.verdict.budget, 1, end))
+        return (first, await self._attempt(bare, admission, first.verdict.budget, 1, end))
 
-    async def _attempt(self, request: Request, admission: Admit, budget: Budget, number: int, end: float) -> Attempt:
-        injected = await self._inject(request, budget, number, end)
+    async def _attempt(self, bare: Prompt, admission: Admit, budget: Budget, number: int, end: float) -> Attempt:
+        injected = await self._inject(bare.request, budget, number, end)
         demonstrations: tuple[Demonstration, ...] = ()
         if isinstance(injected, Injected):
             demonstrations = injected.demonstrations
@@ -166,7 +169,7 @@ class Pipeline:
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             stop: Verdict = Withhold(reasons=(reason,), rule="demonstrations")
             return Attempt(budget=budget, injected=injected, completed=None, audits=(), verdict=stop)
-        prompt = Prompt(request=request, demonstrations=demonstrations)
+        prompt = msgspec.structs.replace(bare, demonstrations=demonstrations)
         completed = await self._complete(prompt, number, end)
         if isinstance(completed, StageFailed):
             reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)

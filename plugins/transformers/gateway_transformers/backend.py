@@ -86,7 +86,7 @@ class TransformersBackend:
     def _read(self, prompt: Prompt) -> _Read:
         turns = prompt.chat()
         with self._reading:
-            messages = self._renderer.messages(turns)
+            messages = self._renderer.messages(turns, prompt.found)
             text = self._renderer.text(messages)
             if self._sees:
                 return self._read_images(text, pixels(messages))

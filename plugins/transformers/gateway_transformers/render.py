@@ -11,6 +11,9 @@ from msgspec.json import decode
 
 from gateway.plugin import Image, Modality, Prompt, Request, Role, Text, Turn
 
+MAX_FOUND = 600
+"""How many characters of the text found in an image are told to a model that does not see it."""
+
 _KIND = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "dicom": "DICOM"}
 _MODALITY: dict[Modality, str] = {
     "xray": "X-ray",
@@ -54,13 +57,19 @@ def _json(text: Text) -> Any:
     return decode(text.text)
 
 
-def in_words(image: Image, number: int) -> str:
-    """Tell an image to a model that reads only text: number, kind, size in pixels, and what is known of it."""
+def in_words(image: Image, number: int, text: str = "") -> str:
+    """Tell an image to a model that reads only text: number, kind, size in pixels, and what is known of it.
+
+    `text` is what a pre-screener read in the image; at most `MAX_FOUND` characters of it are told.
+    """
     told = [_KIND[image.source], f"{image.width}×{image.height} pixels"]
     if image.modality is not None:
         told.append(f"modality {_MODALITY[image.modality]}")
     if image.frames > 1:
         told.append(f"frame {image.frame + 1} of {image.frames}")
+    read = " ".join(text.split())
+    if read:
+        told.append(f'text in it: "{read[:MAX_FOUND]}{"…" if len(read) > MAX_FOUND else ""}"')
     return f"[image {number}: {', '.join(told)}]"
 
 
@@ -101,8 +110,8 @@ class Renderer:
         text: str = self._template.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask)
         return text
 
-    def messages(self, turns: tuple[Turn, ...]) -> tuple[Message, ...]:
-        """Give the messages of `turns` in a form that the template takes."""
+    def messages(self, turns: tuple[Turn, ...], found: tuple[Text, ...] = ()) -> tuple[Message, ...]:
+        """Give the messages of `turns` in a form that the template takes; `found` is text found inside images."""
         number = 0
         made: list[Message] = []
         for turn in turns:
@@ -112,7 +121,8 @@ class Renderer:
                     parts.append(self.safe(part.text))
                     continue
                 number += 1
-                parts.append(part if self._images else in_words(part, number))
+                read = " ".join(text.text for text in found if text.id.startswith(f"{part.id}#"))
+                parts.append(part if self._images else in_words(part, number, self.safe(read)))
             made.append(Message(role=turn.role, parts=tuple(parts)))
         return self._shape(made)
 
