@@ -1,5 +1,6 @@
 """The image's steps run here as a script, so that they can not rot where no container engine is at hand."""
 
+import contextlib
 import json
 import os
 import re
@@ -56,8 +57,13 @@ def test_build_migrate_web_and_worker(venv: Path, tmp_path: Path) -> None:
         _until(lambda: "log verified" in log.read_text(errors="replace"), log)
     finally:
         for process in processes:
-            os.killpg(process.pid, signal.SIGTERM)
-        codes = [process.wait(30) for process in processes]
+            process.send_signal(signal.SIGTERM)  # to the process alone, as a container engine does
+        try:
+            codes = [process.wait(60) for process in processes]
+        finally:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     assert codes == [0, 0], log.read_text(errors="replace")
 
 
