@@ -103,14 +103,15 @@ def main(requests: int = 300) -> None:
             "GATEWAY_POLICIES_DIR": name,
             "GATEWAY_PORT": str(port),
         }
-        upstream = subprocess.Popen([sys.executable, str(HERE / "upstream.py"), str(upstream_port)])  # noqa: S603
+        upstream = subprocess.Popen([sys.executable, str(HERE / "upstream.py"), str(upstream_port)])  # noqa: S603 - ours
         out = subprocess.DEVNULL
-        server = subprocess.Popen([*GATEWAY, "serve"], env=env, stdout=out, stderr=out)  # noqa: S603
+        server = subprocess.Popen([*GATEWAY, "serve"], env=env, stdout=out, stderr=out)  # noqa: S603 - our own command
         try:
             ready = _wait(f"http://127.0.0.1:{port}/readyz")
             _wait(f"http://127.0.0.1:{upstream_port}/")
             words = ("keys", "create", "--department", "radiology", "--role", "caller", "--role", "officer", "--quiet")
-            made = subprocess.run([*GATEWAY, *words], env=env, capture_output=True, text=True, check=True)  # noqa: S603
+            command = [*GATEWAY, *words]
+            made = subprocess.run(command, env=env, capture_output=True, text=True, check=True)  # noqa: S603 - ours
             key = made.stdout.strip()
             _ask(port, 20, key)
             direct, _ = _ask(upstream_port, requests, key)

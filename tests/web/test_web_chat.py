@@ -158,7 +158,8 @@ def test_every_text_becomes_a_part_with_its_place():
         "messages[6].refusal": "never",
         "messages[7].content[0]": "more",
     }
-    assert request.turns[4].tool_call_id == "c1"
+    assert request.turns[3].tool_calls[0].id == "call_0", "no stage reads a caller's id, so no model may"
+    assert request.turns[4].tool_call_id == "call_0"
     assert request.sampling.stop == ("x",)
     assert request.sampling.max_tokens == 5
 

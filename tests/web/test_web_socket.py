@@ -39,6 +39,7 @@ async def test_the_openai_client_lists_and_asks(openai_client, runtime, png):
 async def test_the_openai_client_can_send_its_own_answers_back(openai_client, runtime):
     first = await openai_client.chat.completions.create(model="auto", messages=ASKED, tools=TOOLS)
     message = first.choices[0].message
+    assert message.tool_calls[0].id == f"call_{first.id.removeprefix('chatcmpl-')}_0_0", "a model's id does not leave"
     done = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "seen"}
     again = [*ASKED, message, done]
     await openai_client.chat.completions.create(model="auto", messages=again, tools=TOOLS)

@@ -64,7 +64,7 @@ class _Reader:
     def __init__(self) -> None:
         self.parts = 0
         self.images = 0
-        self.calls: set[str] = set()
+        self.calls: dict[str, str] = {}
 
     def message(self, value: object, where: str) -> Draft:
         message = members(value, where, "an object with `role` and `content`")
@@ -113,7 +113,7 @@ class _Reader:
                 f"`{where}.tool_call_id` is {quote(answered)}, which no earlier `tool_calls` has; "
                 "send the assistant's message with the call before its answer",
             )
-        return answered
+        return self.calls[answered]
 
     def _text(self, text: str, where: str) -> tuple[Text, ...]:
         self.parts += 1
@@ -187,10 +187,11 @@ class _Reader:
                 f"`{where}.function.name` is {quote(name)}; give 1 to 64 letters, digits, `_`, `.` or `-`",
             )
         arguments = string(function.get("arguments"), f"{where}.function.arguments", "a string of JSON")
-        self.calls.add(id_)
+        # No stage reads an id, so no model may: it gets a number for each, and the caller's own word stays here.
+        own = self.calls.setdefault(id_, f"call_{len(self.calls)}")
         self.parts += 2
         return ToolCall(
-            id=id_,
+            id=own,
             name=Text(id=f"{where}.name", text=name),
             arguments=Text(id=f"{where}.arguments", text=arguments or "{}"),
         )

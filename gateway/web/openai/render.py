@@ -38,7 +38,7 @@ def answer_of(outcome: Outcome, decision: str) -> Answer:
             if outcome.answer is None:
                 raise AssertionError("a released outcome holds its answer")
             completion: Completion = outcome.answer
-            choices, usage = completion.choices, completion.usage
+            choices, usage = tuple(_renamed(choice, decision) for choice in completion.choices), completion.usage
         case Refuse() | Withhold() as final:
             text = Text(id="choices[0].content", text=refusal_text(final, decision))
             choices, usage = (Choice(index=0, text=text, finish_reason="content_filter"),), Usage()
@@ -49,6 +49,15 @@ def answer_of(outcome: Outcome, decision: str) -> Answer:
         choices=choices,
         usage=usage,
     )
+
+
+def _renamed(choice: Choice, decision: str) -> Choice:
+    """Give the calls ids of the gateway's own: no auditor reads the model's, so they do not leave."""
+    calls = (
+        msgspec.structs.replace(call, id=f"call_{decision}_{choice.index}_{place}")
+        for place, call in enumerate(choice.tool_calls)
+    )
+    return msgspec.structs.replace(choice, tool_calls=tuple(calls))
 
 
 def _head(answer: Answer, kind: str) -> dict[str, Any]:
