@@ -19,7 +19,7 @@ from gateway.policy.model import LoadedPolicy, convert
 from gateway.records import AccessV1, Caller
 from gateway.registry import Offer, Registry, load_registry
 from gateway.settings import Settings
-from gateway.stages import Kind
+from gateway.stages import Kind, ModelRef
 from gateway.store import Logged, Store, Stored, load_secret
 from gateway.values import Request
 
@@ -56,18 +56,40 @@ class _Builder:
         """Build what a policy names; problems are gathered, not raised."""
         built: dict[tuple[Kind, str], Built] = {}
         for kind, name, place, config in named_stages(loaded):
-            key = (kind, name, msgspec.json.encode(config, order="deterministic"))
-            if key not in self._made:
-                made = await self._build(self._registry.offers[kind][name], config, f"{loaded.path}: {place}")
-                if made is None:
-                    continue
-                self._made[key] = made
-            built[kind, name] = self._made[key]
+            made = await self._made_once(kind, name, config, f"{loaded.path}: {place}")
+            if made is not None:
+                built[kind, name] = made
         return built
+
+    async def _made_once(self, kind: Kind, name: str, config: dict[str, Any], where: str) -> Built | None:
+        key = (kind, name, msgspec.json.encode(config, order="deterministic"))
+        if key not in self._made:
+            made = await self._build(self._registry.offers[kind][name], config, where)
+            if made is None:
+                return None
+            self._made[key] = made
+        return self._made[key]
+
+    async def _asked(self, offer: Offer, config: Any, where: str) -> tuple[Any, ...] | None:
+        """Build the model that a stage asks: nothing to hand over, the model, or None where it can not be built."""
+        if offer.stage.asks is None:
+            return ()
+        ref: ModelRef = getattr(config, offer.stage.asks)
+        place = f"{where}.config.{offer.stage.asks}"
+        if ref.stage not in self._registry.offers["backend"]:
+            known = ", ".join(f"`{name}`" for name in sorted(self._registry.offers["backend"])) or "none"
+            self.problems.append(f"{place}.stage: no installed plugin offers the model `{ref.stage}`; known: {known}")
+            return None
+        made = await self._made_once("backend", ref.stage, ref.config, place)
+        return None if made is None else (made.stage,)
 
     async def _build(self, offer: Offer, config: dict[str, Any], where: str) -> Built | None:
         try:
-            stage = await asyncio.to_thread(offer.stage.build, convert(config, offer.stage.config))
+            given = convert(config, offer.stage.config)
+            asked = await self._asked(offer, given, where)
+            if asked is None:
+                return None
+            stage = await asyncio.to_thread(offer.stage.build, given, *asked)
         except (ValueError, msgspec.ValidationError) as exc:  # a plugin's own hint: no request has been seen yet
             self.problems.append(f"{where}: stage `{offer.name}` can not be built: {exc}")
             return None

@@ -64,6 +64,18 @@ class StreamingBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class ScoringBackend(Backend, Protocol):
+    """A model that also tells how likely given answers are, without writing one. Optional."""
+
+    async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
+        """Give, for each of `answers`, the natural logarithm of the probability that the answer begins with it.
+
+        -inf stands for an answer that the model gave no probability.
+        """
+        ...
+
+
+@runtime_checkable
 class Auditor(Protocol):
     """Judges an answer before it leaves. It is called once for each choice."""
 
@@ -76,6 +88,16 @@ class NoConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration of a stage that has none."""
 
 
+class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that a stage asks: the name of an installed model stage, and its configuration.
+
+    The same stage with the same configuration is one object, shared with the policies that name it as `backend`.
+    """
+
+    stage: str
+    config: dict[str, Any] = {}
+
+
 ConfigT = TypeVar("ConfigT", bound=Struct)
 
 
@@ -86,14 +108,18 @@ class Stage(Generic[ConfigT]):
     the stage object. `build` runs at start-up, in a thread, once per distinct configuration, so it may load models;
     what it imports is imported only when a policy names the stage. It raises `ValueError` with a hint where the
     configuration can not work. An object with an ``async def aclose()`` is closed when the gateway stops.
+
+    `asks` names a field of `config` that holds a `ModelRef`: `build` then gets the model (a `Backend`) that the gateway
+    built for it as second argument.
     """
 
-    __slots__ = ("build", "config", "name")
+    __slots__ = ("asks", "build", "config", "name")
 
-    def __init__(self, name: str, config: type[ConfigT], build: Callable[[ConfigT], Any]) -> None:
+    def __init__(self, name: str, config: type[ConfigT], build: Callable[..., Any], *, asks: str | None = None) -> None:
         self.name = name
         self.config = config
         self.build = build
+        self.asks = asks
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}, {self.config.__name__})"

@@ -135,6 +135,25 @@ class Score(Struct, frozen=True, kw_only=True):
     value: float
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """What a pre-screener found in a request, beside its risk, or an auditor in an answer.
+
+    `kind` is a short code: ``jailbreak``, ``mismatch``, ``adversarial-noise`` or the plugin's own in a request;
+    ``refusal``, ``harmful-compliance``, ``phi``, ``demonstration-leak`` or the plugin's own in an answer. `score` is
+    in 0..1. `part` is the id of the text or image it was found in; `label` is a finer code, for instance the technique
+    of a jailbreak. In an answer `start` and `end` are character offsets into the text (None: the whole text), and
+    `replacement` is what a policy that redacts puts there.
+    """
+
+    kind: str
+    score: float
+    part: str
+    start: int | None = None
+    end: int | None = None
+    label: str | None = None
+    replacement: str | None = None
+
+
 class Screening(Struct, frozen=True, kw_only=True):
     """What a pre-screener found.
 
@@ -142,14 +161,18 @@ class Screening(Struct, frozen=True, kw_only=True):
     text. `inspected` names the ids of the parts that were really looked at: what is not named counts as not
     inspected. `found` is text that was found inside images; the pipeline hands it to the other pre-screeners as if
     the user had typed it. `view` names the reading that gave the risk (``raw``, ``normalised``, ``base64`` …) and
-    `part` the part that did. Labels, views and notes are short codes (lowercase letters, digits, ``.``, ``_``,
-    ``-``), never content.
+    `part` the part that did. `findings` are what else was found, for instance the technique of a jailbreak, an image
+    of another modality than stated, or adversarial noise; the policy says what follows from them. `clinical` is the
+    probability, in 0..1, that the request is about clinical work, None where the stage does not judge that. Labels,
+    views and notes are short codes (lowercase letters, digits, ``.``, ``_``, ``-``), never content.
     """
 
     risk: float
     inspected: tuple[str, ...]
     scores: tuple[Score, ...] = ()
     found: tuple[Text, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    clinical: float | None = None
     part: str | None = None
     view: str | None = None
     notes: tuple[str, ...] = ()
@@ -245,20 +268,3 @@ class Completion(Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...]
     usage: Usage = Usage()
     blind: bool = False
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """What an auditor found in an answer.
-
-    `kind` is a short code: ``refusal``, ``harmful-compliance``, ``phi``, ``demonstration-leak`` or the plugin's own.
-    `score` is in 0..1. `part` is the id of the text it was found in; `start` and `end` are character offsets into it
-    (None: the whole text), and `replacement` is what a policy that redacts puts there.
-    """
-
-    kind: str
-    score: float
-    part: str
-    start: int | None = None
-    end: int | None = None
-    label: str | None = None
-    replacement: str | None = None

@@ -22,7 +22,7 @@ from gateway.plugin import (
     Turn,
 )
 from gateway.policy.decision import Admit, Refuse, Release, Withhold
-from gateway.policy.evidence import Screened, StageFailed
+from gateway.policy.evidence import Screened, Skipped, StageFailed
 from gateway.policy.model import LoadedPolicy, Policy, convert
 from gateway.records import Caller, Outcome
 
@@ -313,3 +313,34 @@ async def test_removing_the_word_of_any_one_check_refuses(removed: str) -> None:
     screens = {name: Silent() if name == removed else Screen() for name in "abc"}
     outcome = await run(make(Model("fine"), screens=screens, prescreen=[{"stage": s} for s in "abc"]), ask(text("q")))
     assert isinstance(outcome.final, Refuse) and outcome.final.reasons[0].stage == removed
+
+
+async def test_a_second_opinion_is_asked_in_its_band_alone() -> None:
+    prescreen = [{"stage": "screen"}, {"stage": "second", "between": [0.2, 0.9]}]
+    for risk, asked in ((0.1, 0), (0.5, 1), (0.95, 0)):
+        second = Screen({"q": 0.97})
+        screens = {"screen": Screen({"q": risk}), "second": second}
+        outcome = await run(make(Model("fine"), screens=screens, prescreen=prescreen), ask(text("q")))
+        assert len(second.asked) == asked
+        assert outcome.word == ("released" if risk < 0.2 else "refused")
+        assert any(isinstance(word, Skipped) for word in outcome.screening) is (asked == 0)
+
+
+async def test_a_second_opinion_also_judges_the_text_found_in_images() -> None:
+    prescreen = [{"stage": "screen"}, {"stage": "reader"}, {"stage": "second", "between": [0.2, 0.9]}]
+    second = Screen({"hidden": 0.97})
+    screens = {"screen": Screen({"q": 0.1, "hidden": 0.4}), "reader": Reader("hidden"), "second": second}
+    outcome = await run(make(Model("fine"), screens=screens, prescreen=prescreen), ask(text("q"), image()))
+    assert [request.texts()[0].text for request in second.asked] == ["q", "hidden"]
+    assert outcome.word == "refused"
+
+
+async def test_a_second_opinion_that_fails_refuses() -> None:
+    class Broken:
+        async def screen(self, request: Request) -> Screening:
+            raise RuntimeError("q")
+
+    prescreen = [{"stage": "screen"}, {"stage": "second", "between": [0.2, 0.9]}]
+    screens = {"screen": Screen({"q": 0.5}), "second": Broken()}
+    outcome = await run(make(Model("fine"), screens=screens, prescreen=prescreen), ask(text("q")))
+    assert isinstance(outcome.final, Refuse) and [r.code for r in outcome.final.reasons] == ["stage-failed"]

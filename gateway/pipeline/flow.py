@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.pipeline.call import Fault, call_stage
-from gateway.policy.decide import admit, redact, release
+from gateway.policy.decide import admit, redact, release, wanted
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Retry, Verdict, Withhold
-from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, StageFailed
+from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
 from gateway.records import Attempt, Caller, Completed, Injected, Outcome
@@ -125,19 +125,40 @@ class Pipeline:
         value, ms = await call_stage(lambda: getattr(built.stage, method)(*values), deadline=left, check=check)
         return built, value, ms
 
+    async def screen(self, request: Request) -> tuple[ScreenEvidence, ...]:
+        """Give the words of the pre-screeners: those always asked, then second opinions where the risk calls for them.
+
+        Text that one of them finds in an image is judged by the others, as if the user had typed it.
+        """
+        end = time.perf_counter() + self.policy.deadline.seconds
+        return await self._screen(request, end)
+
     async def _screen(self, request: Request, end: float) -> tuple[ScreenEvidence, ...]:
-        first = await asyncio.gather(
-            *(self._ask_prescreener(s, request, "request", end) for s in self.policy.prescreen)
-        )
-        found = _found(first)
-        if not found:
+        always = [spec for spec in self.policy.prescreen if spec.between is None]
+        words = await self._both_rounds(always, request, (), end)
+        later = [spec for spec in self.policy.prescreen if spec.between is not None]
+        asked = [spec for spec in later if wanted(spec, self.policy, words)]
+        skipped = tuple(self._skipped(spec) for spec in later if spec not in asked)
+        return (*words, *await self._both_rounds(asked, request, _found(words), end), *skipped)
+
+    async def _both_rounds(
+        self, specs: list[PrescreenSpec], request: Request, found: tuple[Text, ...], end: float
+    ) -> tuple[ScreenEvidence, ...]:
+        """Ask `specs` for the request, and for the text found in its images: by others before, or by one of them."""
+        first = await asyncio.gather(*(self._ask_prescreener(s, request, "request", end) for s in specs))
+        texts = (*found, *_found(first))
+        if not texts:
             return tuple(first)
         finders = {word.stage for word in first if isinstance(word, Screened) and word.screening.found}
-        again = _view_of(found, request)
+        again = _view_of(texts, request)
         second = await asyncio.gather(
-            *(self._ask_prescreener(s, again, "found", end) for s in self.policy.prescreen if s.stage not in finders)
+            *(self._ask_prescreener(s, again, "found", end) for s in specs if s.stage not in finders)
         )
         return (*first, *second)
+
+    def _skipped(self, spec: PrescreenSpec) -> Skipped:
+        built = self._stages["prescreener", spec.stage]
+        return Skipped(stage=built.name, version=built.version)
 
     async def _ask_prescreener(self, spec: PrescreenSpec, request: Request, round_: Any, end: float) -> ScreenEvidence:
         parts = frozenset(p.id for p in request.parts())

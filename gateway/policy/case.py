@@ -26,13 +26,16 @@ class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Word(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pre-screener's word: it `failed` with this cause, or found `risk`, with a `label`, and looked at `inspected`.
 
-    Without `inspected` it looked at every part.
+    Without `inspected` it looked at every part. `findings` are kinds with their scores, in the first part; `clinical`
+    is how surely the request is about clinical work.
     """
 
     failed: _Text | None = None
     risk: Share = 0.0
     label: str | None = None
     inspected: tuple[str, ...] | None = None
+    findings: dict[str, Share] = {}
+    clinical: Share = 1.0
 
 
 class Failed(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):

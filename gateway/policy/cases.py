@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from gateway.errors import ConfigurationError
 from gateway.policy.case import FOUND_PART, Because, Case, Expected, Failed, Word, load_cases, works
-from gateway.policy.decide import admit, release
+from gateway.policy.decide import admit, release, wanted
 from gateway.policy.decision import Admission, Admit, Reason, Refuse, Release, Retry, Verdict, Withhold
-from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, StageFailed
+from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import LoadedPolicy, Policy
 from gateway.policy.walk import closest
 from gateway.values import Choice, Completion, Finding, Score, Screening, Text
@@ -78,7 +78,11 @@ def _screening(policy: Policy, case: Case) -> tuple[tuple[ScreenEvidence, ...], 
     """Make the evidence and the coverage that a case writes down, as the pipeline would."""
     kinds: dict[str, Literal["text", "image"]] = dict(case.parts)
     evidence: list[ScreenEvidence] = []
-    for spec in policy.prescreen:
+    # Second opinions last: whether one is asked hangs on the others' words.
+    for spec in sorted(policy.prescreen, key=lambda spec: spec.between is not None):
+        if spec.stage not in case.screen and not wanted(spec, policy, evidence):
+            evidence.append(Skipped(stage=spec.stage, version="case"))
+            continue
         word = case.screen.get(spec.stage, 0.0)
         finds = case.found is not None and spec.stage not in case.found and works(word)
         evidence += _word(spec.stage, word, "request", tuple(case.parts), case.uninspected, finds=finds)
@@ -114,6 +118,8 @@ def _word(
         inspected=tuple(part for part in looked if part not in unseen),
         scores=() if said.label is None else (Score(label=said.label, value=said.risk),),
         found=(Text(id=FOUND_PART, text="found"),) if finds else (),
+        findings=tuple(Finding(kind=kind, score=score, part=parts[0]) for kind, score in said.findings.items()),
+        clinical=said.clinical if round_ == "request" else None,
     )
     return (Screened(stage=stage, screening=screening, round=round_, **_STAMP),)
 

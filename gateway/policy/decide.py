@@ -12,14 +12,19 @@ from collections.abc import Iterable
 
 from gateway.policy.answers import redact, release
 from gateway.policy.decision import Admit, Reason, Refuse
-from gateway.policy.evidence import Inspected, Screened, ScreenEvidence, StageFailed
-from gateway.policy.model import Policy
+from gateway.policy.evidence import Inspected, Screened, ScreenEvidence, Skipped, StageFailed
+from gateway.policy.model import Policy, PrescreenSpec
 from gateway.policy.shares import worst_share
+from gateway.policy.validate import is_share
 from gateway.policy.words import refusal_text
 
-__all__ = ["admit", "redact", "refusal_text", "release"]
+__all__ = ["admit", "redact", "refusal_text", "release", "wanted"]
 
-_RANK = {"risk": 0, "nothing-to-answer": 1, "stage-missing": 2, "stage-failed": 3, "uninspected": 4}
+_CODES = (
+    "risk", "finding", "out-of-scope", "nothing-to-answer", "scope-unknown", "stage-missing", "stage-failed",
+    "uninspected",
+)  # fmt: skip
+_RANK = {code: place for place, code in enumerate(_CODES)}
 
 
 def admit(policy: Policy, evidence: tuple[ScreenEvidence, ...], coverage: tuple[Inspected, ...]) -> Admit | Refuse:
@@ -27,13 +32,16 @@ def admit(policy: Policy, evidence: tuple[ScreenEvidence, ...], coverage: tuple[
 
     The worst risk of all screenings, of the request and of text found in images, chooses the tier. Where a
     pre-screener's failure was excused, that risk is only a lower bound, so the last tier counts: the most cautious one.
+    It counts too where a finding calls for it.
     """
     screened = tuple(word for word in evidence if isinstance(word, Screened))
     failed = tuple(word for word in evidence if isinstance(word, StageFailed))
     risk = max((worst_share(word.screening.risk) for word in screened), default=None)
     tier = _tier(policy, risk)
     excused, reasons = _failures(policy, failed)
-    reasons += _missing(policy, screened, failed)
+    reasons += _missing(policy, screened, failed, frozenset(w.stage for w in evidence if isinstance(w, Skipped)))
+    cautions, forbidden = _findings(policy, screened)
+    reasons += forbidden + _out_of_scope(policy, screened, excused)
     waived, unseen = _uninspected(policy, screened, coverage, excused)
     reasons += unseen
     if tier is None:
@@ -42,12 +50,12 @@ def admit(policy: Policy, evidence: tuple[ScreenEvidence, ...], coverage: tuple[
         ordered = tuple(sorted(dict(reasons).items(), key=lambda item: _order(item[0], screened)))
         return Refuse(reasons=tuple(reason for reason, _ in ordered), rule=ordered[0][1], risk=risk)
     assert tier is not None  # noqa: S101 - without a tier there is a reason
-    chosen = len(policy.tiers) - 1 if excused else tier
+    chosen = len(policy.tiers) - 1 if excused or cautions else tier
     return Admit(
         budget=policy.tiers[chosen].budget.budget(),
         tier=chosen,
         risk=1.0 if risk is None else risk,  # a risk that nobody knows is no benign one
-        rule=f"tiers[{chosen}]",
+        rule=f"{cautions[0]}.on_finding" if cautions and chosen > tier else f"tiers[{chosen}]",
         excused=excused,
         waived=waived,
     )
@@ -82,12 +90,64 @@ def _failures(policy: Policy, failed: Iterable[StageFailed]) -> tuple[tuple[str,
     return excused, reasons
 
 
-def _missing(policy: Policy, screened: tuple[Screened, ...], failed: tuple[StageFailed, ...]) -> _Reasons:
-    """Find the pre-screeners without a word: of the request, and of the text that others found in images."""
+def wanted(spec: PrescreenSpec, policy: Policy, words: Iterable[ScreenEvidence]) -> bool:
+    """Tell whether a pre-screener is to be asked, given the `words` of those that are always asked.
+
+    A second opinion is, where the worst risk lies in its `between`; and where one of the others failed, since nobody
+    knows then where the risk lies.
+    """
+    if spec.between is None:
+        return True
+    always = {other.stage for other in policy.prescreen if other.between is None}
+    told = [word for word in words if word.stage in always]
+    if not told or any(not isinstance(word, Screened) for word in told):
+        return True
+    worst = max(worst_share(word.screening.risk) for word in told if isinstance(word, Screened))
+    return spec.between[0] <= worst < spec.between[1]
+
+
+def _findings(policy: Policy, screened: tuple[Screened, ...]) -> tuple[tuple[str, ...], _Reasons]:
+    """Part the findings that count into rules that call for the last tier, in the policy's order, and reasons."""
+    specs = {spec.stage: (place, spec) for place, spec in enumerate(policy.prescreen)}
+    cautions: set[int] = set()
+    reasons: _Reasons = []
+    for word in screened:
+        place, spec = specs.get(word.stage, (-1, None))
+        for finding in word.screening.findings:
+            if spec is None or spec.on_finding == "note" or worst_share(finding.score) < spec.threshold:
+                continue
+            if spec.on_finding == "last_tier":
+                cautions.add(place)
+                continue
+            reason = Reason(code="finding", stage=word.stage, label=finding.kind, part=finding.part)
+            reasons.append((reason, f"prescreen[{place}]"))
+    return tuple(f"prescreen[{place}]" for place in sorted(cautions)), reasons
+
+
+def _out_of_scope(policy: Policy, screened: tuple[Screened, ...], excused: tuple[str, ...]) -> _Reasons:
+    """Refuse what is not clinical where the policy says so; where no stage can tell, too, unless one was excused."""
+    if policy.scope == "any":
+        return []
+    told = [(word.stage, word.screening.clinical) for word in screened if word.screening.clinical is not None]
+    if not told:
+        return [] if excused else [(Reason(code="scope-unknown"), "scope")]
+    outside = {stage for stage, value in told if not is_share(value) or value < policy.clinical_at_least}
+    return [(Reason(code="out-of-scope", stage=stage), "scope") for stage in sorted(outside)]
+
+
+def _missing(
+    policy: Policy, screened: tuple[Screened, ...], failed: tuple[StageFailed, ...], skipped: frozenset[str]
+) -> _Reasons:
+    """Find the pre-screeners without a word: of the request, and of the text that others found in images.
+
+    A second opinion that was skipped owes none where it rightly was.
+    """
     heard = {(word.stage, word.round) for word in screened} | {(word.stage, word.round) for word in failed}
     finders = {word.stage for word in screened if word.screening.found}
     reasons: _Reasons = []
     for spec in policy.prescreen:
+        if spec.stage in skipped and not wanted(spec, policy, (*screened, *failed)):
+            continue
         # Who found the text has judged it while finding; everyone else judges it as if the user had typed it.
         judges = bool(finders) and spec.stage not in finders
         if (spec.stage, "request") not in heard or (judges and (spec.stage, "found") not in heard):

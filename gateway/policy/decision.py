@@ -10,10 +10,10 @@ from gateway.values import Budget
 class Reason(Struct, frozen=True, kw_only=True):
     """One reason for a refusal or a withheld answer.
 
-    `code` is one of ``risk``, ``stage-failed``, ``stage-missing``, ``uninspected``, ``finding``,
-    ``nothing-to-answer``, ``demonstrations-failed``, ``model-failed``. `stage` names the stage, `label` the harm
-    category or kind of finding, `part` the part concerned and `cause` a stage's failure; all are codes, never
-    content.
+    `code` is one of ``risk``, ``out-of-scope``, ``scope-unknown``, ``stage-failed``, ``stage-missing``,
+    ``uninspected``, ``finding``, ``nothing-to-answer``, ``demonstrations-failed``, ``model-failed``. `stage` names the
+    stage, `label` the harm category or kind of finding, `part` the part concerned and `cause` a stage's failure; all
+    are codes, never content.
     """
 
     code: str

@@ -26,6 +26,13 @@ class Screened(Struct, frozen=True, kw_only=True, tag="screened"):
     round: Literal["request", "found"] = "request"
 
 
+class Skipped(Struct, frozen=True, kw_only=True, tag="skipped"):
+    """A second opinion that was not asked: the risk of the other pre-screeners lies outside its `between`."""
+
+    stage: str
+    version: str
+
+
 class Audited(Struct, frozen=True, kw_only=True, tag="audited"):
     """An auditor's word on one choice of one attempt (0: the first answer, 1: the one after a retry)."""
 
@@ -63,5 +70,5 @@ class Inspected(Struct, frozen=True, kw_only=True):
     by: tuple[str, ...] = ()
 
 
-ScreenEvidence = Screened | StageFailed
+ScreenEvidence = Screened | Skipped | StageFailed
 AuditEvidence = Audited | StageFailed

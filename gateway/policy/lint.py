@@ -31,6 +31,11 @@ def lint(policy: Policy) -> tuple[Weakness, ...]:
 def _checks(policy: Policy) -> Iterator[tuple[str, str]]:
     """Look at the stages: what is excused, and what is only noted."""
     for place, screen in enumerate(policy.prescreen):
+        if screen.on_finding != "note" and screen.threshold > _HIGH_THRESHOLD:
+            yield (
+                f"prescreen[{place}].threshold",
+                f"what `{screen.stage}` finds below {screen.threshold:g} is only noted",
+            )
         if screen.allow_if_unavailable:
             yield (
                 f"prescreen[{place}].allow_if_unavailable",

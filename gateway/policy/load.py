@@ -76,6 +76,7 @@ def _load(file: Path, offers: Offers, problems: Problems) -> LoadedPolicy | None
     _check_department(root, file, problems)
     _check_stages(root, offers, problems)
     _check_tiers(root, problems)
+    _check_between(root, problems)
     _check_demonstrations(root, problems)
     if policy is None or len(problems):
         return None
@@ -145,6 +146,21 @@ def _check_tiers(root: yaml.Node, problems: Problems) -> None:
             text = f"`{value:g}` does not exceed the tier before it (`{last:g}`); let `below` rise from tier to tier"
             problems.add(node, f"tiers[{place}].below", text)
         last = value
+
+
+def _check_between(root: yaml.Node, problems: Problems) -> None:
+    """Check that bands of risk are not empty, and that somebody is always asked."""
+    specs = list(enumerate(items(child(root, "prescreen"))))
+    bands = [(place, node) for place, spec in specs if (node := child(spec, "between")) is not None]
+    for place, node in bands:
+        low, high, *_ = [*(_number(end) for end in items(node)), None, None]
+        if low is not None and high is not None and low >= high:
+            text = f"`{low:g}` is not below `{high:g}`; write the lower risk first"
+            problems.add(node, f"prescreen[{place}].between", text)
+    if bands and len(bands) == len(specs):
+        place, node = bands[0]
+        text = "every pre-screener is a second opinion; let one of them be asked always (without `between`)"
+        problems.add(node, f"prescreen[{place}].between", text)
 
 
 def _check_demonstrations(root: yaml.Node, problems: Problems) -> None:

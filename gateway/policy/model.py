@@ -88,10 +88,19 @@ class BackendSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class PrescreenSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pre-screener. `allow_if_unavailable` lets a request pass when this stage failed: off unless written."""
+    """A pre-screener, and what its findings (a jailbreak, a mismatched image, noise) lead to beside its risk.
+
+    `on_finding`: ``refuse`` the request, treat it by the ``last_tier``, or ``note`` it in the record. Findings with a
+    score below `threshold` are noted. `between`, two risks, makes it a second opinion: it is asked only where the worst
+    risk of the pre-screeners without `between` is at least the first and below the second, and can only add to that
+    risk. `allow_if_unavailable` lets a request pass when this stage failed: off unless written.
+    """
 
     stage: Name
     deadline: Duration = Duration(seconds=2.0)
+    on_finding: Literal["refuse", "last_tier", "note"] = "last_tier"
+    threshold: Share = 0.5
+    between: tuple[Share, Share] | None = None
     allow_if_unavailable: bool = False
     config: dict[str, Any] = {}
 
@@ -145,7 +154,11 @@ class ContentSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A department's policy, as its file says it."""
+    """A department's policy, as its file says it.
+
+    With ``scope: clinical`` a request is refused where a pre-screener gives less than `clinical_at_least` as the
+    probability that it is about clinical work, and where none gives any.
+    """
 
     department: Name
     revision: Annotated[int, Meta(ge=1)]
@@ -157,6 +170,8 @@ class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     over_defense: OverDefense | None = None
     deadline: Duration = Duration(seconds=120.0)
     uninspected: Literal["refuse", "allow_uninspected"] = "refuse"
+    scope: Literal["any", "clinical"] = "any"
+    clinical_at_least: Share = 0.5
     stream: Literal["held"] = "held"
     content: ContentSpec = ContentSpec()
     refuse_as: Literal["message", "error"] = "message"

@@ -35,6 +35,9 @@ def _schema(kind: inspect.Type, definitions: dict[str, Any]) -> dict[str, Any]:
             return {"$ref": f"#/$defs/{name}"}
         case inspect.VarTupleType():
             return _some(type="array", items=_schema(kind.item_type, definitions), minItems=kind.min_length)
+        case inspect.TupleType():
+            each = [_schema(item, definitions) for item in kind.item_types]
+            return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
         case inspect.DictType():
             return {"type": "object"}
         case inspect.UnionType():

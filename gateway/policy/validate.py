@@ -97,6 +97,16 @@ def screening_problem(value: object, part_ids: Collection[str], image_ids: Colle
         return "nonsense:label"
     if not all(is_share(score.value) for score in value.scores):
         return "nonsense:score"
+    if not _all(value.findings, Finding) or not all(is_code(item.kind) for item in value.findings):
+        return "nonsense:findings"
+    for item in value.findings:
+        known = type(item.part) is str and (item.part in part_ids or item.part in found)
+        if not known or not is_share(item.score) or not (item.label is None or is_code(item.label)):
+            return "nonsense:findings"
+        if item.start is not None or item.end is not None or item.replacement is not None:
+            return "nonsense:findings"  # spans and replacements are an auditor's: a request is not rewritten
+    if value.clinical is not None and not is_share(value.clinical):
+        return "nonsense:clinical"
     if value.part is not None and not (type(value.part) is str and (value.part in part_ids or value.part in found)):
         return "nonsense:part"
     if value.view is not None and not is_code(value.view):

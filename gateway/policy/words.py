@@ -33,6 +33,13 @@ HARMS: Mapping[str, str] = MappingProxyType(
 )
 """The harm categories that screenings may name in their scores, in words."""
 
+_ASKED: Mapping[str, str] = MappingProxyType(
+    {
+        "jailbreak": "it carries words that are meant to switch safety rules off",
+        "mismatch": "an image in it is of another kind than the request says",
+        "adversarial-noise": "an image in it carries a pattern that looks made to mislead a model",
+    }
+)
 _FINDINGS: Mapping[str, str] = MappingProxyType(
     {
         "harmful-compliance": "the answer could have helped to cause harm",
@@ -48,6 +55,10 @@ _REPHRASE = (
 )
 _RETRY = "Please try again in a moment; if this happens again, contact your department's gateway operator."
 _SPLIT = "Send it again without that part, or contact your department's gateway operator."
+_CLINICAL = (
+    "If it is about clinical work, say what for, or contact your department's gateway operator; "
+    "for anything else use another service."
+)
 _URGENT = "If someone is in danger now, call your local emergency number."
 
 
@@ -60,18 +71,24 @@ def refusal_text(final: Refuse | Withhold, decision_id: str) -> str:
         "This request was not answered" if isinstance(final, Refuse) else "The answer to this request was held back"
     )
     worst = final.reasons[0] if final.reasons else Reason(code="unknown")
-    why, then = _told(worst)
+    why, then = _told(worst, asked=isinstance(final, Refuse))
     urgent = f" {_URGENT}" if any(reason.label == _SELF_HARM for reason in final.reasons) else ""
     return f"{opening}: {why}.{urgent} {then} Decision {decision_id}."
 
 
-def _told(reason: Reason) -> tuple[str, str]:
-    """Give the reason in words and what to do next."""
+def _told(reason: Reason, *, asked: bool) -> tuple[str, str]:
+    """Give the reason in words and what to do next. `asked`: it is about the request, not about an answer."""
     match reason.code:
         case "risk":
             harm = HARMS.get((reason.label or "").upper()[:3])
             what = f"it appears to concern {harm}" if harm else "answering it could help to cause harm"
             return what, _REPHRASE
+        case "finding" if asked:
+            return _ASKED.get(reason.label or "", "a safety check found a problem in it"), _REPHRASE
+        case "out-of-scope":
+            return "this department's models answer questions about clinical work only", _CLINICAL
+        case "scope-unknown":
+            return "it could not be checked whether it is about clinical work", _RETRY
         case "finding":
             return _FINDINGS.get(reason.label or "", "a safety check found a problem in the answer"), _REPHRASE
         case "uninspected":

@@ -20,6 +20,7 @@ from gateway.records.shapes import (
     ReleaseV1,
     RetryV1,
     ScreenedV1,
+    SkippedV1,
     WithholdV1,
 )
 from gateway.records.words import cause, count, level, listed, modality, ms, plain, share, view
@@ -126,9 +127,11 @@ def _failed(word: FailedV1) -> str:
     )
 
 
-def _screened(word: ScreenedV1 | FailedV1) -> str:
+def _screened(word: ScreenedV1 | SkippedV1 | FailedV1) -> str:
     if isinstance(word, FailedV1):
         return _failed(word)
+    if isinstance(word, SkippedV1):
+        return f"{word.stage} {word.version} was not asked: the risk lay outside the band of its second opinion."
     what = "judged the text found in images" if word.round == "found" else "judged the request"
     said = [f"{word.stage} {word.version} {what} ({ms(word.ms)}): risk {share(word.risk)} of 1 ({level(word.risk)})"]
     if word.part is not None:
@@ -141,6 +144,10 @@ def _screened(word: ScreenedV1 | FailedV1) -> str:
     if word.found:
         found = count(len(word.found), "piece of text", "pieces of text")
         text += f" It found {found} inside images ({listed(word.found)}), handed on as if the user had typed it."
+    if word.findings:
+        text += f" It found {'; '.join(map(_finding, word.findings))}."
+    if word.clinical is not None:
+        text += f" About clinical work: {share(word.clinical)} of 1."
     if word.notes:
         text += f" Notes: {listed(tuple(map(plain, word.notes)))}."
     return text
@@ -165,6 +172,8 @@ def _reason(reason: ReasonV1) -> str:
     where = f" in {reason.part}" if reason.part else ""
     told = {
         "risk": f"{stage} saw too high a risk of {label}{where}",
+        "out-of-scope": f"{stage} saw no clinical work in it, and the policy takes no other (`scope: clinical`)",
+        "scope-unknown": "no check said whether it is about clinical work (`scope: clinical`)",
         "stage-failed": f"the check {stage} failed: {cause(reason.cause)}",
         "stage-missing": f"the policy asks for the check {stage}, and no word of it came",
         "uninspected": f"no check looked at {reason.part or 'a part of the request'}",

@@ -11,12 +11,12 @@ import msgspec
 
 from gateway import __version__
 from gateway.policy.decision import Admit, Refuse, Release, Retry, Verdict, Withhold
-from gateway.policy.evidence import AuditEvidence, Inspected, ScreenEvidence, StageFailed
+from gateway.policy.evidence import AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.validate import is_code
 from gateway.records import record, shapes
 from gateway.records.digest import Digester
 from gateway.records.outcome import Attempt, Completed, Injected, Outcome
-from gateway.values import Budget, Completion, Demonstration, Request, Sampling
+from gateway.values import Budget, Completion, Demonstration, Finding, Request, Sampling
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:#@+\[\]-]{0,199}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:/@-]{0,199}")
@@ -120,7 +120,7 @@ def _demonstrations_digest(demos: tuple[Demonstration, ...]) -> str:
 def _erased(outcome: Outcome) -> tuple[str, ...]:
     request = outcome.request
     completions = [a.completed.completion for a in outcome.attempts if isinstance(a.completed, Completed)]
-    found = any(bool(word.screening.found) for word in outcome.screening if not isinstance(word, StageFailed))
+    found = any(bool(word.screening.found) for word in outcome.screening if isinstance(word, Screened))
     shown = any(isinstance(a.injected, Injected) for a in outcome.attempts)
     redacted = isinstance(outcome.final, Release) and bool(outcome.final.redactions)
     what = {
@@ -165,9 +165,11 @@ class _Keeper:
             choice=word.choice,
         )
 
-    def screened(self, word: ScreenEvidence) -> shapes.ScreenedV1 | shapes.FailedV1:
+    def screened(self, word: ScreenEvidence) -> shapes.ScreenedV1 | shapes.SkippedV1 | shapes.FailedV1:
         if isinstance(word, StageFailed):
             return self.failed(word)
+        if isinstance(word, Skipped):
+            return shapes.SkippedV1(stage=word.stage, version=word.version)
         said = word.screening
         return shapes.ScreenedV1(
             stage=word.stage,
@@ -181,6 +183,18 @@ class _Keeper:
             part=None if said.part is None else self.part(said.part),
             view=_maybe(said.view),
             notes=tuple(map(_code, said.notes)),
+            findings=tuple(map(self.finding, said.findings)),
+            clinical=None if said.clinical is None else _share(said.clinical),
+        )
+
+    def finding(self, found: Finding) -> shapes.FindingV1:
+        return shapes.FindingV1(
+            kind=_code(found.kind),
+            score=_share(found.score),
+            part=self.part(found.part),
+            start=found.start,
+            end=found.end,
+            label=_maybe(found.label),
         )
 
     def covered(self, row: Inspected) -> shapes.CoveredV1:
@@ -189,17 +203,7 @@ class _Keeper:
     def audited(self, word: AuditEvidence) -> shapes.AuditedV1 | shapes.FailedV1:
         if isinstance(word, StageFailed):
             return self.failed(word)
-        findings = tuple(
-            shapes.FindingV1(
-                kind=_code(f.kind),
-                score=_share(f.score),
-                part=self.part(f.part),
-                start=f.start,
-                end=f.end,
-                label=_maybe(f.label),
-            )
-            for f in word.findings
-        )
+        findings = tuple(map(self.finding, word.findings))
         return shapes.AuditedV1(
             stage=word.stage, version=word.version, choice=word.choice, ms=_ms(word.ms), findings=findings
         )

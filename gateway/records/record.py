@@ -18,6 +18,7 @@ from gateway.records.shapes import (
     RefuseV1,
     ReleaseV1,
     ScreenedV1,
+    SkippedV1,
     WithholdV1,
 )
 
@@ -88,7 +89,7 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     policy: PolicyV1
     prompt: str
     images: tuple[ImageV1, ...]
-    screening: tuple[ScreenedV1 | FailedV1, ...]
+    screening: tuple[ScreenedV1 | SkippedV1 | FailedV1, ...]
     coverage: tuple[CoveredV1, ...]
     admission: AdmitV1 | RefuseV1
     attempts: tuple[AttemptV1, ...]

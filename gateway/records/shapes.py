@@ -30,6 +30,24 @@ class ScoreV1(Kept, frozen=True, kw_only=True):
     value: Share
 
 
+class FindingV1(Kept, frozen=True, kw_only=True):
+    """What a pre-screener or an auditor found and where (character offsets), never the words."""
+
+    kind: str
+    score: Share
+    part: str
+    start: int | None
+    end: int | None
+    label: str | None
+
+
+class SkippedV1(Kept, frozen=True, kw_only=True, tag="skipped"):
+    """A second opinion that was not asked, because the risk lay outside its band."""
+
+    stage: str
+    version: str
+
+
 class ScreenedV1(Kept, frozen=True, kw_only=True, tag="screened"):
     """A pre-screener's word. `found` are the ids of text found in images; in the round ``found`` it judged those."""
 
@@ -44,17 +62,8 @@ class ScreenedV1(Kept, frozen=True, kw_only=True, tag="screened"):
     part: str | None
     view: str | None
     notes: tuple[str, ...]
-
-
-class FindingV1(Kept, frozen=True, kw_only=True):
-    """What an auditor found and where (character offsets), never the words."""
-
-    kind: str
-    score: Share
-    part: str
-    start: int | None
-    end: int | None
-    label: str | None
+    findings: tuple[FindingV1, ...] = ()
+    clinical: Share | None = None
 
 
 class AuditedV1(Kept, frozen=True, kw_only=True, tag="audited"):
