@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,6 +126,21 @@ class Runtime(Struct, frozen=True, kw_only=True):
         outcome = await self._pipeline(caller.department).run(request, caller, endpoint)
         # The record is written even where the caller has gone meanwhile: the model was asked.
         return await asyncio.shield(self.store.decisions.append(outcome))
+
+    async def moderate(self, requests: tuple[Request, ...], caller: Caller, endpoint: str) -> tuple[Logged, ...]:
+        """Screen `requests` side by side under the caller's policy, and log each; no model is asked.
+
+        Raises Unavailable as `answer` does.
+        """
+        pipeline = self._pipeline(caller.department)
+        gate = asyncio.Semaphore(max(2, os.cpu_count() or 1))  # more at once would only wait out each other's deadlines
+
+        async def one(request: Request) -> Logged:
+            async with gate:
+                outcome = await pipeline.moderate(request, caller, endpoint)
+            return await self.store.decisions.append(outcome)
+
+        return tuple(await asyncio.shield(asyncio.gather(*map(one, requests))))
 
     def models(self, department: str) -> tuple[str, ...]:
         """Name the models that a department may use; the first is the default."""

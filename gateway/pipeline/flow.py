@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.pipeline.call import Fault, call_stage
+from gateway.pipeline.defuse import defused
 from gateway.policy.decide import admit, redact, release, wanted
-from gateway.policy.decision import Admit, Reason, Refuse, Release, Retry, Verdict, Withhold
+from gateway.policy.decision import Admit, Reason, Release, Retry, Verdict, Withhold
 from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
@@ -87,20 +88,28 @@ class Pipeline:
 
     async def run(self, request: Request, caller: Caller, endpoint: str) -> Outcome:
         """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged."""
+        screened = await self.moderate(request, caller, endpoint)
+        if not isinstance(screened.admission, Admit):
+            return screened
+        clock = time.perf_counter() - screened.ms / 1000
+        prompt, broken = defused(request, _found(screened.screening))
+        attempts = await self._attempts(prompt, screened.admission, clock + self.policy.deadline.seconds)
+        final, answer = self._final(screened.admission, attempts)
+        return msgspec.structs.replace(
+            screened, ms=(time.perf_counter() - clock) * 1000, attempts=attempts, final=final, answer=answer,
+            defused=broken,
+        )  # fmt: skip
+
+    async def moderate(self, request: Request, caller: Caller, endpoint: str) -> Outcome:
+        """Ask the pre-screeners alone, and decide whether a model might be asked. The outcome is not yet logged.
+
+        Second opinions are asked where the risk of the others calls for them. Text that one of them finds in an image
+        is judged by the others, as if the user had typed it.
+        """
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-        end = clock + self.policy.deadline.seconds
-        screening = await self._screen(request, end)
+        screening = await self._screen(request, clock + self.policy.deadline.seconds)
         coverage = _coverage(request, screening)
         admission = admit(self.policy, screening, coverage)
-        attempts: tuple[Attempt, ...] = ()
-        answer: Completion | None = None
-        final: Refuse | Withhold | Release
-        if isinstance(admission, Admit):
-            prompt = Prompt(request=request, found=_found(screening))
-            attempts = await self._attempts(prompt, admission, end)
-            final, answer = self._final(admission, attempts)
-        else:
-            final = admission
         return Outcome(
             request=request,
             caller=caller,
@@ -111,9 +120,8 @@ class Pipeline:
             screening=screening,
             coverage=coverage,
             admission=admission,
-            attempts=attempts,
-            final=final,
-            answer=answer,
+            attempts=(),
+            final=admission,
         )
 
     async def _call(
@@ -124,14 +132,6 @@ class Pipeline:
         left = min(deadline, end - time.perf_counter())
         value, ms = await call_stage(lambda: getattr(built.stage, method)(*values), deadline=left, check=check)
         return built, value, ms
-
-    async def screen(self, request: Request) -> tuple[ScreenEvidence, ...]:
-        """Give the words of the pre-screeners: those always asked, then second opinions where the risk calls for them.
-
-        Text that one of them finds in an image is judged by the others, as if the user had typed it.
-        """
-        end = time.perf_counter() + self.policy.deadline.seconds
-        return await self._screen(request, end)
 
     async def _screen(self, request: Request, end: float) -> tuple[ScreenEvidence, ...]:
         always = [spec for spec in self.policy.prescreen if spec.between is None]

@@ -54,6 +54,9 @@ def explain(record: Record) -> str:
     for number, attempt in enumerate(record.attempts):
         title = "The model" if number == 0 else "The model, asked once more"
         parts.append((title, _attempt(attempt)))
+    if record.defused:
+        told = count(record.defused, "control token")
+        parts.append(("What the model was given", [f"{told} of a chat template stood in the request and was broken."]))
     parts.append(("What left the gateway", [_final(record)]))
     parts.append(("What is not kept", [_not_kept(record)]))
     return "\n\n".join(_section(title, list(lines)) for title, lines in parts)
@@ -89,6 +92,7 @@ def _opening(record: DecisionV1) -> str:
     word = {
         "released": "RELEASED: an answer of the model left the gateway",
         "refused": "REFUSED: the model was not asked",
+        "screened": "SCREENED: only the checks before the model were asked for, and the policy would let it pass",
         "withheld": "WITHHELD: the model was asked, and its answer did not leave the gateway",
     }[record.outcome]
     return (
@@ -283,6 +287,8 @@ def _final(record: DecisionV1) -> str:
         return f"No answer: the caller got a refusal, by rule `{final.rule}`. The model never saw the request."
     if isinstance(final, WithholdV1):
         return f"No answer: it was withheld by rule `{final.rule}`, because {_because(final.reasons)}."
+    if isinstance(final, AdmitV1):
+        return f"What the checks found, and that by rule `{final.rule}` the model might be asked. No model was."
     text = f"The model's answer, by rule `{final.rule}`"
     if final.redactions:
         spans = listed(tuple(f"{plain(r.label)} ({r.part}, {r.start} to {r.end})" for r in final.redactions))

@@ -65,6 +65,7 @@ def record_of(outcome: Outcome, digester: Digester) -> record.DecisionV1:
         answer=None if outcome.answer is None else digester.digest("answer", _answer_bytes(outcome.answer)),
         ms=_ms(outcome.ms),
         erased=_erased(outcome),
+        defused=outcome.defused,
     )
 
 
@@ -247,9 +248,11 @@ class _Keeper:
             waived=self.parts(decision.waived),
         )
 
-    def final(self, decision: Refuse | Withhold | Release) -> shapes.RefuseV1 | shapes.WithholdV1 | shapes.ReleaseV1:
-        if isinstance(decision, Refuse):
-            return self.refuse(decision)
+    def final(
+        self, decision: Refuse | Withhold | Release | Admit
+    ) -> shapes.RefuseV1 | shapes.WithholdV1 | shapes.ReleaseV1 | shapes.AdmitV1:
+        if isinstance(decision, Refuse | Admit):
+            return self.admission(decision)
         return self.withhold(decision) if isinstance(decision, Withhold) else self.release(decision)
 
     def verdict(self, decision: Verdict) -> shapes.ReleaseV1 | shapes.WithholdV1 | shapes.RetryV1:

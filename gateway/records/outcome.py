@@ -60,7 +60,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """All that happened to one request. `answer` is what may leave: redacted, None unless released.
 
-    `started` is UTC, `ms` the time from the parsed request to this outcome.
+    `started` is UTC, `ms` the time from the parsed request to this outcome. Where only the pre-screen was asked for,
+    `final` is the admission. `defused` counts the control tokens that were broken in what the model was given.
     """
 
     request: Request
@@ -73,11 +74,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
     coverage: tuple[Inspected, ...]
     admission: Admission
     attempts: tuple[Attempt, ...]
-    final: Refuse | Withhold | Release
+    final: Refuse | Withhold | Release | Admit
     answer: Completion | None = None
+    defused: int = 0
 
     @property
-    def word(self) -> Literal["released", "refused", "withheld"]:
+    def word(self) -> Literal["released", "refused", "withheld", "screened"]:
         """Give the outcome in one word, as the response header says it."""
         match self.final:
             case Release():
@@ -86,6 +88,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
                 return "refused"
             case Withhold():
                 return "withheld"
+            case Admit():
+                return "screened"
 
     @property
     def admitted(self) -> Admit | None:

@@ -72,9 +72,10 @@ class ImageV1(Kept, frozen=True, kw_only=True):
 class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     """A decision: who, what, when, where, why, outcome.
 
-    `at` is when the request came, `ms` how long it took to the outcome, `gateway` the version that decided. `prompt`
-    and `answer` are keyed digests (see `Digester`) of all text of the request and of the answer that left. `erased`
-    names what there was and is not kept.
+    Of a screening alone `final` is the admission, and `outcome` ``screened`` or ``refused``. `at` is when the request
+    came, `ms` how long it took to the outcome, `gateway` the version that decided. `prompt` and `answer` are keyed
+    digests (see `Digester`) of all text of the request and of the answer that left. `erased` names what there was and
+    is not kept. `defused` counts the control tokens of chat templates that were broken in what the model was given.
     """
 
     id: str
@@ -93,11 +94,12 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     coverage: tuple[CoveredV1, ...]
     admission: AdmitV1 | RefuseV1
     attempts: tuple[AttemptV1, ...]
-    final: RefuseV1 | WithholdV1 | ReleaseV1
-    outcome: Literal["released", "refused", "withheld"]
+    final: RefuseV1 | WithholdV1 | ReleaseV1 | AdmitV1
+    outcome: Literal["released", "refused", "withheld", "screened"]
     answer: str | None
     ms: float
     erased: tuple[str, ...]
+    defused: int = 0
 
 
 class AccessV1(Kept, frozen=True, kw_only=True, tag="access.v1"):

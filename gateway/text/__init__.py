@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.text.fold import normalise
 from gateway.text.language import language_like
+from gateway.text.turns import defuse, forged_turns
 from gateway.text.views import View, views
 
-__all__ = ["View", "language_like", "normalise", "views"]
+__all__ = ["View", "defuse", "forged_turns", "language_like", "normalise", "views"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
 from gateway.text.language import hidden_spans, is_language, words
+from gateway.text.turns import blank_tokens
 
 Span = tuple[int, int, str]
 """Start and end in the text, in characters, and what it says when decoded."""
@@ -214,6 +215,7 @@ def find_leet(text: str) -> Iterable[Span]:
 
     Clinical words (T2, L4-L5, 5mg, HbA1c, H1N1) mean no known word, and are left as they are.
     """
+    text = blank_tokens(text)  # the bars of <|im_start|> are no letters
     if _LEET_HINT.search(text) is None:
         return ()
     proof = 0

@@ -8,7 +8,9 @@ from msgspec import Struct
 
 from gateway.text.decoders import FINDERS, Span
 from gateway.text.fold import normalise
+from gateway.text.turns import forged_tokens, forged_turns, joined
 
+_KEPT_FREE = 6  # views kept for what is decoded
 _AROUND = 2_000  # characters of the surrounding text that are shown with what was decoded
 
 
@@ -16,8 +18,10 @@ class View(Struct, frozen=True, kw_only=True):
     """One reading of a text.
 
     `name` says how it was read: ``raw``, ``normalised``, ``base64``, ``hex``, ``url``, ``escapes``, ``tags``,
-    ``rot13``, ``leet``, ``reversed``, ``backwards`` (word by word), and nested ones joined by ``+``. Two views may
-    share a name: what was decoded alone, and in its place in the text. `cut`, on the last view, says that there was
+    ``rot13``, ``leet``, ``reversed``, ``backwards`` (word by word), ``turns`` (one of the turns that the text forges),
+    ``tokens`` (the same, by control tokens of a chat template), ``joined`` (pieces that it asks to be joined), and
+    nested ones joined by ``+``. Several views may share a name: what was decoded alone, and in its place in the text;
+    each forged turn. `cut`, on the last view, says that there was
     more to decode than the limits allow: the text was not read whole, so a stage must not call it inspected.
     """
 
@@ -60,6 +64,19 @@ def views(text: str, *, depth: int = 3, limit: int = 16, max_chars: int = 65_536
     left, cut = max_chars, False
     while queue and not cut:
         prefix, source, level = queue.popleft()
+        forged = "tokens" if forged_tokens(source) else "turns"
+        for kind, pieces in ((forged, forged_turns(source)), ("joined", joined(source))):
+            for piece in pieces:
+                key = " ".join(piece.split())
+                # What is left out here is no loss of reading: `source` holds it, and is a view itself.
+                if key in seen or len(found) >= limit - _KEPT_FREE or len(piece) > left or level == depth:
+                    continue
+                seen.add(key)
+                left -= len(piece)
+                name = f"{prefix}+{kind}" if prefix else kind
+                found.append(View(name=name, text=piece))
+                if kind == "joined":
+                    queue.append((name, piece, level + 1))
         for kind, find in FINDERS:
             spans = sorted(find(source))
             if not spans:

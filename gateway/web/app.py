@@ -14,6 +14,7 @@ from gateway.web.decisions import decision_route
 from gateway.web.health import health_routes
 from gateway.web.openai.chat import chat_route
 from gateway.web.openai.models import models_routes
+from gateway.web.openai.moderations import moderations_route
 from gateway.web.problems import answer_exception
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def create_app(runtime: Runtime) -> Litestar:
     return Litestar(
         route_handlers=[
             chat_route(runtime, in_flight),
+            moderations_route(runtime, in_flight),
             *models_routes(runtime),
             decision_route(runtime),
             *health_routes(runtime),

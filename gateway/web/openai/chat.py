@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 from litestar import post
@@ -12,17 +9,15 @@ from litestar.connection import Request as HttpRequest
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
-from gateway.errors import InvalidImage, RequestError, Unavailable, describe
-from gateway.images import Limits, decode_image
+from gateway.errors import Unavailable
 from gateway.policy.decide import refusal_text
-from gateway.policy.decision import Reason, Refuse, Release, Withhold
+from gateway.policy.decision import Reason, Refuse, Withhold
 from gateway.records import Caller
-from gateway.stages import in_thread
-from gateway.values import Image, Request
+from gateway.values import Request
 from gateway.web.auth import CALLERS, authenticate
 from gateway.web.body import InFlight
 from gateway.web.ids import new_decision_id
-from gateway.web.openai.messages import Link
+from gateway.web.openai.decode import Decoder
 from gateway.web.openai.render import answer_of, completion_body, stream_body
 from gateway.web.openai.strict import read_object
 from gateway.web.openai.wire import read_chat
@@ -33,40 +28,6 @@ if TYPE_CHECKING:
     from gateway.store import Logged
 
 PATH = "/v1/chat/completions"
-
-_log = logging.getLogger("gateway.web")
-
-
-class Decoder:
-    """Decodes the images of requests in threads, at most as many at once as there are processors."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._gate = asyncio.Semaphore(max(2, os.cpu_count() or 1))
-
-    async def images(self, links: tuple[Link, ...]) -> dict[str, Image]:
-        """Decode `links`, by id; raises InvalidImage for the first, in reading order, that can not be decoded."""
-        found = await asyncio.gather(*map(self._image, links), return_exceptions=True)
-        images: dict[str, Image] = {}
-        for link, image in zip(links, found, strict=True):
-            if isinstance(image, BaseException):
-                raise image
-            images[link.id] = image
-        return images
-
-    async def _image(self, link: Link) -> Image:
-        async with self._gate:
-            try:
-                return await in_thread(decode_image, link.url, id=link.id, limits=self._limits)
-            except RequestError as exc:
-                if exc.param is None:
-                    exc.param = link.id
-                raise
-            except Exception as exc:  # noqa: BLE001 - a file that breaks a decoder is the caller's mistake, never a 500
-                _log.warning("an image broke its decoder: %s", describe(exc))
-                raise InvalidImage(
-                    f"the image `{link.id}` can not be decoded; save it again as PNG or JPEG", param=link.id
-                ) from None
 
 
 def _model_failed(final: Refuse | Withhold) -> Reason | None:
@@ -81,7 +42,7 @@ def _respond(logged: Logged, *, include_usage: bool) -> Response[bytes]:
         "x-request-id": logged.id,
     }
     final = outcome.final
-    if not isinstance(final, Release):
+    if isinstance(final, Refuse | Withhold):
         failed = _model_failed(final)
         if failed is not None:
             late = failed.cause == "deadline"

@@ -48,6 +48,10 @@ class Draft(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
 
+    def links(self) -> tuple[Link, ...]:
+        """Give the images to decode, in reading order."""
+        return tuple(part for part in self.parts if isinstance(part, Link))
+
     def turn(self, images: dict[str, Image]) -> Turn:
         """Give the turn, with `images` (by id) in the places of the links."""
         return Turn(
@@ -77,7 +81,7 @@ class _Reader:
             string(message["name"], f"{where}.name")  # checked and left out: no stage reads it, so no model may
         if role == "assistant":
             return self._assistant(message, where)
-        parts = self._content(message.get("content"), f"{where}.content", role)
+        parts = self.content(message.get("content"), f"{where}.content", role)
         if role == "tool":
             return Draft(role="tool", parts=parts, tool_call_id=self._answered(message, where))
         if role == "user":
@@ -100,7 +104,7 @@ class _Reader:
         content, refusal = message.get("content"), message.get("refusal")
         if content is None and refusal is None and not calls:
             bad(f"{where}.content", f"`{where}.content` is missing; give a string, or `tool_calls`", "empty_content")
-        parts = self._content(content, f"{where}.content", "assistant") if content is not None else ()
+        parts = self.content(content, f"{where}.content", "assistant") if content is not None else ()
         if refusal is not None:
             parts += self._text(string(refusal, f"{where}.refusal"), f"{where}.refusal")
         return Draft(role="assistant", parts=parts, tool_calls=calls)
@@ -119,7 +123,8 @@ class _Reader:
         self.parts += 1
         return (Text(id=where, text=text),) if text else ()  # an empty text is nothing that a model could read
 
-    def _content(self, content: object, where: str, role: str) -> tuple[Text | Link, ...]:
+    def content(self, content: object, where: str, role: str) -> tuple[Text | Link, ...]:
+        """Read a string or a list of parts, as a turn of `role` may hold them."""
         if isinstance(content, str):
             return self._text(content, where)
         if content is None:
@@ -223,6 +228,14 @@ def read_messages(value: object) -> tuple[Draft, ...]:
             "unsupported_parameter",
         )
     return drafts
+
+
+def read_parts(value: object, where: str) -> Draft:
+    """Read a list of parts as one turn of the user. Raises InvalidRequest, with the place, as `read_messages` does."""
+    parts = _Reader().content(value, where, "user")
+    if not parts:
+        bad(where, f"`{where}` is empty; give text or an image", "empty_content")
+    return Draft(role="user", parts=parts)
 
 
 def characters(drafts: tuple[Draft, ...]) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.policy.decide import refusal_text
-from gateway.policy.decision import Refuse, Release, Withhold
+from gateway.policy.decision import Admit, Refuse, Release, Withhold
 from gateway.records import Outcome
 from gateway.values import Choice, Completion, Text, ToolCall, Usage
 
@@ -42,6 +42,8 @@ def answer_of(outcome: Outcome, decision: str) -> Answer:
         case Refuse() | Withhold() as final:
             text = Text(id="choices[0].content", text=refusal_text(final, decision))
             choices, usage = (Choice(index=0, text=text, finish_reason="content_filter"),), Usage()
+        case Admit():
+            raise AssertionError("a screening alone has no answer")
     return Answer(
         decision=decision,
         created=int(outcome.started.timestamp()),

@@ -109,7 +109,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     def links(self) -> tuple[Link, ...]:
         """Give the images to decode, in reading order."""
-        return tuple(part for draft in self.drafts for part in draft.parts if isinstance(part, Link))
+        return tuple(link for draft in self.drafts for link in draft.links())
 
     def request(self, images: dict[str, Image]) -> Request:
         """Give the whole request, with the decoded `images` by id."""
