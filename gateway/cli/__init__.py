@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `demo`, `policy`, `plugins`, `keys`, `log`, `worker`, `migrate`."""
+"""The command line: `gateway serve`, `demo`, `evaluate`, `policy`, `plugins`, `keys`, `log`, `worker`, `migrate`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.errors import GatewayError
 
 _COMMANDS = {
     "demo": "gateway.cli.demo:demo",
+    "evaluate": "gateway.cli.evaluate:evaluate",
     "keys": "gateway.cli.keys:keys",
     "log": "gateway.cli.log:log",
     "migrate": "gateway.cli.serve:migrate_command",
