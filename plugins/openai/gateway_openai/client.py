@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import aiohttp
 from yarl import URL
@@ -16,6 +17,7 @@ from gateway_openai.errors import (
     UpstreamTooLarge,
     UpstreamUnreachable,
 )
+from gateway_openai.score import decode_score, encode_score, fold
 from gateway_openai.wire import decode, encode
 
 MOST = 8 * 2**20
@@ -58,11 +60,31 @@ class OpenAIBackend:
         Raises:
             UpstreamError: the server is not there, late, refuses, or answers nonsense.
         """
+        model = self._config.model
+        body = await self._encoded(encode, prompt)
+        return decode(await self._ask(body), model=model, n=prompt.request.sampling.n)
+
+    async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
+        """Give the log-probability of each of `answers`, summed over the likeliest tokens that may begin it.
+
+        It is exact where no other word begins with those tokens, and -inf where none of the server's 20 likeliest does.
+        The prompt's sampling does not count.
+
+        Raises:
+            ValueError: there is no answer, one is blank, or one begins another: their first tokens could not differ.
+            UpstreamError: as `complete`, or the server gives no log-probabilities.
+        """
+        folded = [fold(answer) for answer in answers]
+        if not all(folded) or not folded:
+            raise ValueError("an answer is empty; give at least one answer, each of at least one letter")
+        if any(one.startswith(other) for n, one in enumerate(folded) for m, other in enumerate(folded) if n != m):
+            raise ValueError("one answer begins another; give answers whose first letters differ")
+        return decode_score(await self._ask(await self._encoded(encode_score, prompt)), answers)
+
+    async def _encoded(self, encode: Callable[[Prompt, str], bytes], prompt: Prompt) -> bytes:
         # base64 of images takes milliseconds per megabyte; text alone is encoded faster than a thread is reached
         seen = any(isinstance(part, Image) for turn in prompt.chat() for part in turn.parts)
-        model = self._config.model
-        body = await in_thread(encode, prompt, model) if seen else encode(prompt, model)
-        return decode(await self._ask(body), model=model, n=prompt.request.sampling.n)
+        return await in_thread(encode, prompt, self._config.model) if seen else encode(prompt, self._config.model)
 
     async def aclose(self) -> None:
         """Close the connections."""

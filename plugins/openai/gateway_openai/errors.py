@@ -27,5 +27,9 @@ class UpstreamTooLarge(UpstreamError):
     """The answer is over the size that is taken."""
 
 
+class UpstreamNoLogprobs(UpstreamError):
+    """The server told no log-probabilities where an answer was to be scored."""
+
+
 class UpstreamNonsense(UpstreamError):
     """The answer is not a chat completion as OpenAI describes it, or not the one that was asked for."""

@@ -24,15 +24,17 @@ _SAME_NAME = (
 )
 
 
-def encode(prompt: Prompt, model: str) -> bytes:
-    """Give the JSON body for `prompt`. Parameters that are not asked for are left out: a server may not know them.
+def encode(prompt: Prompt, model: str, **extra: bool | int) -> bytes:
+    """Give the JSON body for `prompt`, with `extra` fields.
+
+    Parameters that are not asked for are left out: a server may not know them.
 
     Raises:
         ValueError: tools, a tool choice or a response format that is not JSON.
     """
     request = prompt.request
     body: dict[str, Any] = {"model": model, "messages": [_message(turn) for turn in prompt.chat()]}
-    body |= _sampling(request.sampling)
+    body |= _sampling(request.sampling) | extra
     for name in ("tools", "tool_choice", "response_format"):
         text: Text | None = getattr(request, name)
         if text is not None:

@@ -16,15 +16,16 @@ from gateway_transformers.load import Loaded, load
 from gateway_transformers.render import Renderer, lead, pixels, refuse_unsupported
 from gateway_transformers.sampling import check
 from gateway_transformers.single import Single
-from gateway_transformers.worker import Job, Worker
+from gateway_transformers.worker import Job, ScoreJob, Worker
 
 BLIND_NOTE = "Note: this model reads text only and has not seen the image."
 """The last sentence of an answer whose request had an image that the model could not see."""
 
 
 class _Read(Struct, frozen=True, kw_only=True):
-    """A prompt as tokens. `mark` counts those that come again in other requests."""
+    """A prompt as tokens, and as `text`. `mark` counts the tokens that come again in other requests."""
 
+    text: str
     ids: list[int]
     mark: int = 0
     inputs: dict[str, Any] | None = None
@@ -79,6 +80,26 @@ class TransformersBackend:
             blind=blind,
         )
 
+    async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
+        """Give the log-probability of each of `answers`, spelled as the model's tokenizer spells it after `prompt`.
+
+        The prompt's sampling does not count.
+
+        Raises:
+            ValueError: as `complete`, or an answer is empty.
+            QueueFull: too many requests wait.
+            GenerationFailed: the model failed while it read.
+        """
+        refuse_unsupported(prompt.request)
+        read, tokens = await in_thread(self._read_answers, prompt, answers)
+        if not tokens or not all(tokens):
+            raise ValueError("an answer is empty; give at least one answer, each of at least one letter")
+        if len(read.ids) + max(map(len, tokens)) > self._loaded.context:
+            raise ValueError("the prompt is longer than the model's context; shorten it, or show fewer demonstrations")
+        job = ScoreJob(ids=read.ids, mark=read.mark, answers=tokens, inputs=read.inputs)
+        self.worker.submit(job)
+        return await job.result()
+
     async def aclose(self) -> None:
         """Stop writing and unload the model."""
         await in_thread(self.worker.close)
@@ -96,7 +117,17 @@ class TransformersBackend:
         mark = 0
         while mark < min(len(stable), len(ids)) and stable[mark] == ids[mark]:
             mark += 1
-        return _Read(ids=ids, mark=mark)
+        return _Read(text=text, ids=ids, mark=mark)
+
+    def _read_answers(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[_Read, tuple[list[int], ...]]:
+        read = self._read(prompt)
+        with self._reading:
+            return read, tuple(self._after(read.text, self._renderer.safe(answer)) for answer in answers)
+
+    def _after(self, text: str, answer: str) -> list[int]:
+        """Give the tokens of `answer` as they stand after `text`: some tokenizers put a space before a first word."""
+        before, whole = self._tokens(text), self._tokens(text + answer)
+        return whole[len(before) :] if whole[: len(before)] == before else self._tokens(answer)
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self._loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -105,7 +136,7 @@ class TransformersBackend:
     def _read_images(self, text: str, images: list[Any]) -> _Read:
         processor: Any = self._loaded.processor
         made = processor(text=[text], images=images or None, return_tensors="pt", add_special_tokens=False)
-        return _Read(ids=made["input_ids"][0].tolist(), inputs=dict(made))
+        return _Read(text=text, ids=made["input_ids"][0].tolist(), inputs=dict(made))
 
 
 def _noted(text: str) -> str:

@@ -11,7 +11,7 @@ from gateway_transformers.answer import Answer
 from gateway_transformers.load import Loaded
 from gateway_transformers.rows import NAME, Prefixes, Row, attend, cuts
 from gateway_transformers.sampling import Sampler
-from gateway_transformers.worker import Job, Worker
+from gateway_transformers.worker import Job, ScoreJob, Worker
 
 
 class Writing:
@@ -27,6 +27,15 @@ class Writing:
         self.last: int | None = None
 
 
+class Scoring:
+    """One prompt in the batch whose answers are not written but scored. It leaves when its prompt is read."""
+
+    def __init__(self, job: ScoreJob) -> None:
+        self.job = job
+        self.row = Row(len(job.ids) + job.longest - 1)
+        self.ends = cuts(len(job.ids), job.mark)
+
+
 class Batched(Worker):
     """Continuous batching: each turn reads a block of each new prompt, then writes one token of every answer."""
 
@@ -34,11 +43,11 @@ class Batched(Worker):
         self._loaded = loaded
         self._batch = batch
         self.prefixes = Prefixes(prefix_bytes)
-        self._coming: list[Writing] = []
-        self._rows: list[Writing] = []
+        self._coming: list[Writing | Scoring] = []
+        self._rows: list[Writing | Scoring] = []
         super().__init__(queue=queue, threads=threads)
 
-    def active(self) -> list[Job]:
+    def active(self) -> list[Job | ScoreJob]:
         """Give the jobs with an answer in the batch or before it."""
         return list({id(w.job): w.job for w in (*self._rows, *self._coming)}.values())
 
@@ -57,31 +66,55 @@ class Batched(Worker):
                     break
                 self._coming.extend(self._begin(job))
             self._rows.append(self._coming.pop(0))
-        for writing in [w for w in self._rows if w.last is None]:
-            self._read(writing)
-        self._write([w for w in self._rows if w.last is not None and w.answer.written is None])
-        self._rows = [w for w in self._rows if w.answer.written is None]
+        for line in [w for w in self._rows if isinstance(w, Scoring) or w.last is None]:
+            self._read(line)
+        writing = [w for w in self._rows if isinstance(w, Writing)]
+        self._write([w for w in writing if w.last is not None and w.answer.written is None])
+        self._rows = [w for w in self._rows if not _done(w)]
         return bool(self._rows or self._coming)
 
-    def _begin(self, job: Job) -> Iterable[Writing]:
+    def _begin(self, job: Job | ScoreJob) -> Iterable[Writing | Scoring]:
+        if isinstance(job, ScoreJob):
+            yield Scoring(job)
+            return
         words = self._loaded.model.get_input_embeddings().num_embeddings
         for choice in range(job.sampling.n):
             answer = Answer(self._loaded.tokenizer, job.sampling, job.most, self._loaded.ends)
             yield Writing(job, choice, answer, Sampler(job.sampling, choice, list(job.ids), words))
 
-    def _read(self, writing: Writing) -> None:
-        job, row = writing.job, writing.row
-        if row.length or not self._copy(writing):
-            self.prefixes.load(row, job.ids, writing.ends, job.mark)  # a neighbour may have read on since the last turn
+    def _read(self, line: Writing | Scoring) -> None:
+        job, row = line.job, line.row
+        if row.length or not self._copy(line):
+            self.prefixes.load(row, job.ids, line.ends, job.mark)  # a neighbour may have read on since the last turn
         start = row.length
-        end = next(e for e in writing.ends if e > start)
+        end = next(e for e in line.ends if e > start)
         logits = forward(self._loaded.model, [list(job.ids[start:end])], [row])
         if end <= job.mark:
             self.prefixes.keep(row, job.ids, start, end)
-        if end == len(job.ids):
-            self._take(writing, logits[0])
+        if end == len(job.ids) and isinstance(line, Writing):
+            self._take(line, logits[0])
+        elif end == len(job.ids) and isinstance(line, Scoring):
+            line.job.finish(self._score(line, logits[0]))
 
-    def _copy(self, writing: Writing) -> bool:
+    def _score(self, line: Scoring, logits: torch.Tensor) -> tuple[float, ...]:
+        """Give the log-probability of each answer: its first token's from `logits`, the rest by one more pass."""
+        answers, most = line.job.answers, line.job.longest - 1
+        first = torch.log_softmax(logits.float(), dim=-1)
+        sums = [float(first[answer[0]]) for answer in answers]
+        long = [place for place, answer in enumerate(answers) if len(answer) > 1]
+        rows = [line.row]
+        for _ in long[1:]:
+            rows.append(Row(line.row.capacity))
+            rows[-1].extend(line.row.read(0, line.row.length))
+        if long:
+            # shorter answers are filled up: what comes after an answer's end changes nothing before it
+            tokens = [[*answers[place][:-1], *[0] * (most - len(answers[place]) + 1)] for place in long]
+            told = torch.log_softmax(run(self._loaded.model, tokens, rows, keep=most).float(), dim=-1)
+            for place, lines in zip(long, told, strict=True):
+                sums[place] += sum(float(lines[at][token]) for at, token in enumerate(answers[place][1:]))
+        return tuple(sums)
+
+    def _copy(self, writing: Writing | Scoring) -> bool:
         """Take the prompt from a sibling that has read it, all but the last block, whose logits are needed."""
         end = ([0, *writing.ends])[-2]
         for other in self._rows:
@@ -103,8 +136,17 @@ class Batched(Worker):
             writing.job.write(writing.choice, writing.answer.written)
 
 
+def _done(line: Writing | Scoring) -> bool:
+    return line.row.length >= len(line.job.ids) if isinstance(line, Scoring) else line.answer.written is not None
+
+
 def forward(model: Any, tokens: list[list[int]], rows: list[Row]) -> torch.Tensor:
     """Run `tokens` (as many for each row) after what each row holds; give the last logits, `[rows, vocabulary]`."""
+    return run(model, tokens, rows, keep=1)[:, -1]
+
+
+def run(model: Any, tokens: list[list[int]], rows: list[Row], *, keep: int) -> torch.Tensor:
+    """Run `tokens` as `forward` does; give the last `keep` logits of each row, `[rows, keep, vocabulary]`."""
     count = len(tokens[0])
     starts = torch.tensor([[row.length] for row in rows], device=model.device)
     places = starts + torch.arange(count, device=model.device)
@@ -112,12 +154,12 @@ def forward(model: Any, tokens: list[list[int]], rows: list[Row]) -> torch.Tenso
         input_ids=torch.tensor(tokens, device=model.device),
         position_ids=places,
         use_cache=False,
-        logits_to_keep=1,
+        logits_to_keep=keep,
         rows=tuple(rows),
     )
     for row in rows:
         row.length += count
-    logits: torch.Tensor = out.logits[:, -1]
+    logits: torch.Tensor = out.logits[:, -keep:]
     return logits
 
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from array import array
 from collections import deque
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from msgspec import Struct
@@ -34,38 +34,33 @@ class Written(Struct, frozen=True, kw_only=True):
     ended: bool
 
 
-class Job:
-    """A request for `sampling.n` answers. `inputs` are the tensors of a model that takes more than tokens.
+T = TypeVar("T")
+
+
+class Asked(Generic[T]):
+    """A prompt that waits for the model. `inputs` are the tensors of a model that takes more than tokens.
 
     `mark` says how many of `ids` come again in other requests (system turns and demonstrations).
     """
 
-    def __init__(
-        self, *, ids: list[int], mark: int, sampling: Sampling, most: int, inputs: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, *, ids: list[int], mark: int, inputs: dict[str, Any] | None = None) -> None:
         self.ids = array("i", ids)
         self.mark = mark
-        self.sampling = sampling
-        self.most = most
         self.inputs = inputs
         self.cancelled = False
-        self.written: dict[int, Written] = {}
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[tuple[Written, ...]] = self._loop.create_future()
+        self._future: asyncio.Future[T] = self._loop.create_future()
 
-    async def result(self) -> tuple[Written, ...]:
-        """Wait for the answers; where the caller gives up, tell the worker to stop writing."""
+    async def result(self) -> T:
+        """Wait for what was asked; where the caller gives up, tell the worker to stop."""
         try:
             return await self._future
         finally:
             self.cancelled = True  # after a result this changes nothing
 
-    def write(self, choice: int, written: Written) -> None:
-        """Hand in one answer, from the worker's thread; the last one completes the job."""
-        self.written[choice] = written
-        if len(self.written) == self.sampling.n:
-            answers = tuple(self.written[n] for n in range(self.sampling.n))
-            self._tell(lambda: self._future.set_result(answers))
+    def finish(self, value: T) -> None:
+        """Hand in what was asked, from the worker's thread."""
+        self._tell(lambda: self._future.set_result(value))
 
     def fail(self, exc: Exception) -> None:
         """End the job with `exc`, from any thread."""
@@ -82,19 +77,48 @@ class Job:
             self.cancelled = True
 
 
+class Job(Asked[tuple[Written, ...]]):
+    """A prompt that wants `sampling.n` answers of at most `most` tokens each."""
+
+    def __init__(
+        self, *, ids: list[int], mark: int, sampling: Sampling, most: int, inputs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(ids=ids, mark=mark, inputs=inputs)
+        self.sampling = sampling
+        self.most = most
+        self.written: dict[int, Written] = {}
+
+    def write(self, choice: int, written: Written) -> None:
+        """Hand in one answer, from the worker's thread; the last one completes the job."""
+        self.written[choice] = written
+        if len(self.written) == self.sampling.n:
+            self.finish(tuple(self.written[n] for n in range(self.sampling.n)))
+
+
+class ScoreJob(Asked[tuple[float, ...]]):
+    """A prompt that wants to know how likely each of `answers` (as tokens, none empty) is after it."""
+
+    def __init__(
+        self, *, ids: list[int], mark: int, answers: tuple[list[int], ...], inputs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(ids=ids, mark=mark, inputs=inputs)
+        self.answers = answers
+        self.longest = max(map(len, answers))
+
+
 class Worker:
     """Runs jobs in one thread. A subclass writes in `turn`, which is called again while it says that work is left."""
 
     def __init__(self, *, queue: int, threads: int | None = None) -> None:
         self._most = queue
         self._threads = threads
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[Job | ScoreJob] = deque()
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="transformers-model", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | ScoreJob) -> None:
         """Queue `job`.
 
         Raises:
@@ -118,7 +142,7 @@ class Worker:
             self._change.notify()
         self._thread.join()
 
-    def take(self) -> Job | None:
+    def take(self) -> Job | ScoreJob | None:
         """Give the next job that is still wanted, or None. For `turn`."""
         with self._change:
             while self._waiting:
@@ -131,7 +155,7 @@ class Worker:
         """Do one step (at most one token of each answer); say whether work is left."""
         raise NotImplementedError
 
-    def active(self) -> list[Job]:
+    def active(self) -> list[Job | ScoreJob]:
         """Give the jobs that `turn` is working on."""
         raise NotImplementedError
 

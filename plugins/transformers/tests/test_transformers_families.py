@@ -115,6 +115,34 @@ async def test_a_family_writes_what_its_own_generate_writes(tmp_path, name):
         await backend.aclose()
 
 
+def likelihood(model, before, answer):
+    """Give the log-probability of `answer` after `before` by the model's own forward, all tokens at once."""
+    ids, spelt = [tokenizer()(t, add_special_tokens=False)["input_ids"] for t in (before, answer)]
+    with torch.inference_mode():
+        told = torch.log_softmax(model(input_ids=torch.tensor([ids + spelt])).logits[0].float(), dim=-1)
+    return sum(float(told[len(ids) - 1 + n, token]) for n, token in enumerate(spelt))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gemma2"])
+async def test_a_family_scores_answers_as_its_own_forward_does(tmp_path, name):
+    model = saved(tmp_path, name)
+    backend = build(Config(path=str(tmp_path), model=name, dtype="float32", batch=3))
+    try:
+        asked = [f"question {n}, " + "and on " * (60 * n) for n in range(3)]
+        for answers in (("yes", "no", "perhaps"), ("y",), ("y", "no")):
+            got = await asyncio.gather(*(backend.score(ask(text), answers) for text in asked))
+            for text, scores in zip(asked, got, strict=True):
+                wanted = [likelihood(model, f"[user]{text}</s>[assistant]", answer) for answer in answers]
+                assert scores == pytest.approx(wanted, abs=1e-3)
+        written, scores = await asyncio.gather(
+            backend.complete(ask("hello", max_tokens=9)), backend.score(ask("hello"), ("yes", "no"))
+        )
+        assert written == await backend.complete(ask("hello", max_tokens=9))
+        assert scores == await backend.score(ask("hello"), ("yes", "no"))
+    finally:
+        await backend.aclose()
+
+
 async def test_a_long_prompt_read_in_blocks_is_the_same_prompt(tmp_path):
     model = saved(tmp_path, "llama")
     backend = build(Config(path=str(tmp_path), model="m", dtype="float32"))
@@ -223,6 +251,16 @@ async def test_pixels_reach_a_model_that_sees(seeing):
     both = await seeing.complete(ask(picture("black"), picture("white"), "which?", n=2, temperature=1.0, seed=4))
     assert len(both.choices) == 2
     assert both.usage.prompt_tokens > black.usage.prompt_tokens + 15
+
+
+async def test_a_seeing_model_scores_with_and_without_pixels(seeing):
+    none, black, white = [
+        await seeing.score(ask("what?", *shown), ("yes", "no"))
+        for shown in ((), (picture("black"),), (picture("white"),))
+    ]
+    wanted = [likelihood(seeing._loaded.model, "[user]what?</s>[assistant]", answer) for answer in ("yes", "no")]
+    assert none == pytest.approx(wanted, abs=1e-3)
+    assert len({none, black, white}) == 3
 
 
 async def until(true):
