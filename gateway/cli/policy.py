@@ -1,9 +1,10 @@
-"""`gateway policy`: check the files, run their cases, print the schema."""
+"""`gateway policy`: check the files, run their cases, set their thresholds, print the schema."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,20 @@ def _load(flags: dict[str, Any]) -> Mapping[str, LoadedPolicy]:
     from gateway.registry import load_registry
 
     return load_policies(read_settings(**flags).policies_dir, load_registry().configs())
+
+
+class _Part(click.FloatRange):
+    """A share above 0 and below 1."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1, min_open=True, max_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; a percentage is told how to write it."""
+        if isinstance(value, str) and value.strip().endswith("%"):
+            self.fail("write a share and no percentage: `0.01` for 1 %", param, ctx)
+        number: float = super().convert(value, param, ctx)
+        return number
 
 
 @click.group()
@@ -68,3 +83,42 @@ def schema() -> None:
     from gateway.policy.load import schema as policy_schema
 
     click.echo(json.dumps(policy_schema(), indent=2))
+
+
+@policy.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="POLICY.yaml")
+@click.option("--benign", required=True, type=click.Path(path_type=Path), help="Benign questions of the department.")
+@click.option("--harmful", type=click.Path(path_type=Path), help="Harmful questions, to see what is still refused.")
+@click.option("--at-most", required=True, type=_Part(), help="Share of benign questions that may be refused.")
+@click.option("--higher-tier", type=_Part(), help="Share that may be refused or get a higher tier: sets tier 0.")
+@click.option("--confidence", type=_Part(), help="Promise it so surely, as 0.95, and not on average.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Questions at once [1].")
+@click.option("--write", is_flag=True, help="Write the thresholds and the next revision into the file.")
+@as_json
+def calibrate(
+    file: Path,
+    benign: Path,
+    harmful: Path | None,
+    at_most: float,
+    higher_tier: float | None,
+    confidence: float | None,
+    jobs: int,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Set the tiers so that at most a share of the department's own benign questions is refused."""
+    from gateway.cli.calibrate import calibrate as run
+    from gateway.evaluation.calibrate import Promise
+
+    if higher_tier is not None and higher_tier < at_most:
+        raise click.BadParameter("is below --at-most; who is refused counts in it too", param_hint="--higher-tier")
+    run(
+        file,
+        benign,
+        harmful,
+        refusal=Promise(at_most=at_most, confidence=confidence),
+        caution=None if higher_tier is None else Promise(at_most=higher_tier, confidence=confidence),
+        jobs=jobs,
+        write=write,
+        as_json=as_json,
+    )

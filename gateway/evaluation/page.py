@@ -53,7 +53,8 @@ th{{color:var(--dim);font-weight:600}} dt{{font-weight:600;margin-top:.4rem}} dd
 @media (max-width:46rem){{
   thead{{position:absolute;clip-path:inset(50%);height:1px;overflow:hidden}}
   tr{{display:block;border-bottom:2px solid var(--rule);padding:.4rem 0}}
-  td,td:first-child{{min-width:0}} td{{display:grid;grid-template-columns:minmax(8rem,40%) 1fr;gap:.5rem;border:0;padding:.1rem 0}}
+  td,td:first-child{{min-width:0}}
+  td{{display:grid;grid-template-columns:minmax(8rem,40%) 1fr;gap:.5rem;border:0;padding:.1rem 0}}
   td::before{{content:attr(data-label);color:var(--dim)}}
 }}
 @media print{{

@@ -68,14 +68,15 @@ class _Mistakes:
             raise ConfigurationError(*self.lines[:TOLD], *more)
 
 
-def read_rows(paths: Sequence[Path], *, limit: int | None = None) -> tuple[RowFile, ...]:
+def read_rows(paths: Sequence[Path], *, limit: int | None = None, only: str | None = None) -> tuple[RowFile, ...]:
     """Read files of labelled questions; of each at most `limit` rows, drawn at random and always the same ones.
 
-    Pairs are drawn whole. Raises ConfigurationError with the mistakes of all files.
+    Pairs are drawn whole. With `only`, a label, rows may go without one, and another one is a mistake. Raises
+    ConfigurationError with the mistakes of all files.
     """
     mistakes = _Mistakes()
     names = _names(paths)
-    files = [_read(path, name, limit, mistakes) for path, name in zip(paths, names, strict=True)]
+    files = [_read(path, name, limit, only, mistakes) for path, name in zip(paths, names, strict=True)]
     mistakes.stop()
     return tuple(file for file in files if file is not None)
 
@@ -86,7 +87,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [name if last.count(name) == 1 else str(path) for name, path in zip(last, paths, strict=True)]
 
 
-def _read(path: Path, name: str, limit: int | None, mistakes: _Mistakes) -> RowFile | None:
+def _read(path: Path, name: str, limit: int | None, only: str | None, mistakes: _Mistakes) -> RowFile | None:
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -98,7 +99,7 @@ def _read(path: Path, name: str, limit: int | None, mistakes: _Mistakes) -> RowF
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        row = _row(line, number, path, mistakes)
+        row = _row(line, number, path, only, mistakes)
         if row is None:
             continue
         first = seen.setdefault(row.id, number)
@@ -116,7 +117,7 @@ def _read(path: Path, name: str, limit: int | None, mistakes: _Mistakes) -> RowF
     )
 
 
-def _row(line: bytes, number: int, path: Path, mistakes: _Mistakes) -> Row | None:
+def _row(line: bytes, number: int, path: Path, only: str | None, mistakes: _Mistakes) -> Row | None:
     place, before = f"{path}:{number}", len(mistakes.lines)
     try:
         raw = msgspec.json.decode(line)
@@ -128,7 +129,9 @@ def _row(line: bytes, number: int, path: Path, mistakes: _Mistakes) -> Row | Non
         return None
     if not isinstance(raw.get("id"), str) or not raw["id"]:
         mistakes.add(place, "`id` is missing or no text; give each row a name of its own")
-    if raw.get("label") not in LABELS:
+    if only is not None and raw.setdefault("label", only) != only:
+        mistakes.add(place, f"`label` is not `{only}`, and this file is to hold those alone; move the row to another")
+    elif raw.get("label") not in LABELS:
         how = "is missing" if raw.get("label") is None else "is neither"
         mistakes.add(place, f"`label` {how}; write `harmful` or `benign`")
     for field in ("text", "image", "category", "pair_id", "attack"):

@@ -1,0 +1,108 @@
+"""Change the thresholds in a policy's text, and nothing else of it: comments, order and layout stay."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from gateway.errors import ConfigurationError, Unavailable
+from gateway.policy.load import Offers, load_policies
+from gateway.policy.model import LoadedPolicy
+from gateway.policy.nodes import Problems, child, items, parse
+
+
+def load_text(path: Path, data: bytes, offers: Offers) -> LoadedPolicy:
+    """Load `data` as the gateway would load it from `path`. Raises ConfigurationError that names `path`."""
+    with tempfile.TemporaryDirectory(prefix="gateway-policy-") as folder:
+        file = Path(folder) / path.name
+        file.write_bytes(data)
+        try:
+            loaded = load_policies(Path(folder), offers)
+        except ConfigurationError as exc:
+            lines = (line.replace(str(file), str(path)).replace(folder, str(path)) for line in exc.problems)
+            raise ConfigurationError(*lines) from None
+    return msgspec.structs.replace(next(iter(loaded.values())), path=str(path))
+
+
+def read_policy(path: Path) -> bytes:
+    """Read a policy's file. Raises ConfigurationError where that fails."""
+    if path.suffix != ".yaml":
+        raise ConfigurationError(f"{path}: policies end in `.yaml`; name the policy's file")
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        why = exc.strerror or type(exc).__name__
+        raise ConfigurationError(f"{path}: can not be read ({why}); name the policy's file") from None
+
+
+def with_tiers(path: Path, data: bytes, belows: Sequence[float], offers: Offers) -> tuple[bytes, LoadedPolicy]:
+    """Give the policy's text with these `below` values and the next revision, and the policy that it then is.
+
+    Raises ConfigurationError where the text does not load, or would say anything else than it did.
+    """
+    before = load_text(path, data, offers)
+    problems = Problems(path)
+    root = parse(data, problems)
+    changes: dict[tuple[int, int], str] = {}
+    for tier, old, new in zip(items(child(root, "tiers")), before.policy.tiers, belows, strict=True):
+        if old.below != new:
+            changes[_span(child(tier, "below"))] = number(new)
+    revision = before.policy.revision + 1
+    changes[_span(child(root, "revision"))] = str(revision)
+    made = _changed(data, changes)
+    after = load_text(path, made, offers)
+    tiers = tuple(msgspec.structs.replace(t, below=b) for t, b in zip(before.policy.tiers, belows, strict=True))
+    if after.policy != msgspec.structs.replace(before.policy, tiers=tiers, revision=revision):
+        raise ConfigurationError(f"{path}: is written in a way that can not be changed safely; set `below` by hand")
+    return made, after
+
+
+def number(value: float) -> str:
+    """Write a number as YAML 1.2 and people read it: without an exponent, and so that it reads back the same."""
+    return f"{Decimal(repr(value)):f}"
+
+
+def _span(node: yaml.Node | None) -> tuple[int, int]:
+    assert node is not None  # noqa: S101 - the policy has loaded, so the key is there
+    return node.start_mark.index, node.end_mark.index
+
+
+def _changed(data: bytes, changes: Mapping[tuple[int, int], str]) -> bytes:
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+    text = data.removeprefix(codecs.BOM_UTF8).decode()
+    for (start, end), new in sorted(changes.items(), reverse=True):
+        text = text[:start] + new + text[end:]
+    return mark + text.encode()
+
+
+def write_policy(path: Path, data: bytes, before: bytes) -> None:
+    """Put `data` in the place of `before`, in one step and with the file's mode; a link is followed.
+
+    Raises Unavailable where it can not be written, or where the file has changed meanwhile.
+    """
+    target = path.resolve()
+    handle, name = -1, ""
+    try:
+        if target.read_bytes() != before:
+            raise Unavailable(f"{path}: has changed meanwhile; nothing was written; run the command again")
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(target.stat().st_mode & 0o777)
+        Path(name).replace(target)
+    except OSError as exc:
+        if name:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+        why = exc.strerror or type(exc).__name__
+        raise Unavailable(f"{path}: can not be written ({why}); nothing was changed") from None
