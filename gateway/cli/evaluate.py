@@ -42,7 +42,7 @@ def evaluate() -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for screen.json and screen.html.")
 @click.option("--targets", type=click.Path(path_type=Path), help="Targets, in YAML; where one is missed: exit code 1.")
 @click.option("--limit", type=click.IntRange(min=1), help="Rows of each file, drawn at random, always the same [all].")
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Questions at once; more is faster, times grow [1].")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Questions at once; with more, times grow [1].")
 @click.option("--worst", type=click.IntRange(min=1), help="Tell the ids of so many of the worst rows of each kind.")
 @as_json
 @settings_options("policies_dir")

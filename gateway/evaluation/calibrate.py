@@ -100,14 +100,14 @@ def choose(risks: Sequence[float], fixed: int, promise: Promise) -> Threshold | 
 
 def just_above(risk: float, ceiling: float) -> float:
     """Give a short number above `risk` and at most `ceiling`: four decimals, near 1 and in a narrow gap more."""
-    exact = Decimal(risk)
+    exact = Decimal(repr(float(risk)))
     first = max(4, 2 - (1 - exact).adjusted()) if risk < 1 else 4
     for digits in range(first, 17):
         unit = Decimal(1).scaleb(-digits)
         value = float(exact.quantize(unit, rounding=ROUND_FLOOR) + unit)
         if risk < value <= ceiling:
             return value
-    return ceiling
+    return math.nextafter(risk, 1.0)
 
 
 def threshold_of_refusal(seen: Sequence[Seen], promise: Promise) -> Threshold | Broken:
