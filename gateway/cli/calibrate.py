@@ -26,11 +26,11 @@ from gateway.evaluation.calibrate import (
     threshold_of_refusal,
 )
 from gateway.evaluation.numbers import Share, share, upper_bound
-from gateway.evaluation.report import told
 from gateway.evaluation.rewrite import load_text, number, read_policy, with_tiers, write_policy
 from gateway.evaluation.rows import RowFile, check_images, read_rows
 from gateway.evaluation.screening import Seen, Stop, screen_rows, warm_up
 from gateway.evaluation.stages import prescreeners
+from gateway.evaluation.telling import told
 from gateway.pipeline import Pipeline
 from gateway.policy.cases import load_cases, run_cases
 from gateway.policy.model import LoadedPolicy
@@ -202,7 +202,7 @@ def _tell(
     click.echo(f"{ASSUMED}\n\n{diff}\n")
     broken = document["cases_broken"]
     if broken:
-        click.echo(f"{len(broken)} cases would no longer hold; look at them, then mend them: {'; '.join(broken)}")
+        click.echo(f"cases that would no longer hold (look at them, then mend them): {'; '.join(broken)}")
     click.echo(
         f"wrote {document['policy']}; run `gateway policy test`, then start the gateway anew"
         if document["written"]

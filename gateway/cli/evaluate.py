@@ -189,7 +189,7 @@ def _write(report: Report, out: Path) -> None:
 
 
 def _tell(report: Report, *, as_json: bool) -> None:
-    from gateway.evaluation.report import sheets, verdict_words
+    from gateway.evaluation.telling import sheets, verdict_words
 
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))

@@ -7,8 +7,9 @@ from html import escape
 
 from gateway.evaluation.figures import FPR_LIMIT, TPR_LIMIT, Figures
 from gateway.evaluation.plots import Line, chart, swatch
-from gateway.evaluation.report import Report, Sheet, sentences, sheets, verdict_words
+from gateway.evaluation.report import Report
 from gateway.evaluation.targets import Verdict
+from gateway.evaluation.telling import Sheet, sentences, sheets, verdict_words
 
 # The colours are those of Okabe and Ito (2008), made lighter on dark ground; on paper the light ones count.
 _LIGHT = (
