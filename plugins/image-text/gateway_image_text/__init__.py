@@ -1,7 +1,7 @@
 """The pre-screener `image-text`: reads the text in every image and hands it on, to be judged as if the user typed it.
 
 It gives no risk of its own. An image whose text could not be read to the end is not named as inspected, so that the
-policy refuses it.
+policy refuses it. What a scanner writes into its images is handed on too, apart from what may ask something.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are read.
 
     `threads` serve one image, `workers` images are read at once. `max_side` is the longer side, in pixels, that an
-    image is scaled to before letters are looked for: memory and time grow with its square. `cache` counts the images
-    whose text is kept in memory, by digest.
+    image is scaled to before letters are looked for, and about the side of the tiles that a larger image is then looked
+    at in: memory grows with its square. `smallest` is the font size, in pixels of the image, down to which letters are
+    looked for. `seconds` bounds the time for one image. `cache` counts the images whose text is kept in memory, by
+    digest.
     """
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    max_side: Annotated[int, Meta(ge=320, le=2048)] = 736
+    max_side: Annotated[int, Meta(ge=320, le=2048)] = 640
+    smallest: Annotated[int, Meta(ge=10, le=200)] = 10
+    seconds: Annotated[float, Meta(gt=0, le=600)] = 6.0
     cache: Annotated[int, Meta(ge=0, le=100_000)] = 1024
 
 
@@ -67,11 +71,14 @@ class ImageText:
             if reading.complete:
                 inspected.append(image.id)
             else:
-                notes.add("too-much-text")
+                notes.add("time-bound" if reading.late else "too-much-text")
             if reading.unreadable:
                 notes.add("unreadable")
             if reading.text:
                 found.append(Text(id=f"{image.id}#ocr", text=reading.text))
+            if reading.annotations:
+                notes.add("annotations")
+                found.append(Text(id=f"{image.id}#annotations", text=reading.annotations))
         return Screening(risk=0.0, inspected=tuple(inspected), found=tuple(found), notes=tuple(sorted(notes)))
 
     async def aclose(self) -> None:
@@ -84,7 +91,8 @@ class ImageText:
             reading = self._recall(image)  # another request, or this one, may have read it meanwhile
             if reading is None:
                 reading = self._reader.read(image.data, stopped)
-                self._keep(image, reading)
+                if not reading.late:  # with less to do beside it, it may be read in time
+                    self._keep(image, reading)
             readings.append(reading)
         return readings
 
@@ -105,9 +113,8 @@ class ImageText:
 def _build(config: Config) -> ImageText:
     from gateway_image_text.reader import Reader  # OpenCV and onnxruntime come in only here
 
-    return ImageText(
-        Reader(threads=config.threads, max_side=config.max_side), workers=config.workers, cache=config.cache
-    )
+    reader = Reader(threads=config.threads, max_side=config.max_side, smallest=config.smallest, seconds=config.seconds)
+    return ImageText(reader, workers=config.workers, cache=config.cache)
 
 
 @hookimpl

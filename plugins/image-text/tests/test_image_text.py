@@ -80,7 +80,7 @@ def words_read(text: str, wanted: str = SENTENCE) -> float:
 def stage() -> ImageText:
     (offer,) = gateway_prescreeners()
     assert offer.name == "image-text"
-    built = offer.build(offer.config())
+    built = offer.build(offer.config(seconds=60))  # other work on the machine shall not matter
     assert isinstance(built, ImageText)
     return built
 
@@ -104,6 +104,18 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
             pytest.param(write(phantom(512), SENTENCE, size=24, fill=WHITE).rotate(turn), 0.85, id=f"turned-{turn}")
             for turn in (90, 180, 270)
         ),
+        *(
+            pytest.param(
+                write(phantom(512), SENTENCE, size=18, fill=WHITE).rotate(turn, Picture.Resampling.BICUBIC),
+                0.85,
+                id=f"askew-{turn}",
+            )
+            for turn in (-14, 9)
+        ),
+        pytest.param(write(phantom(512), SENTENCE, size=11, fill=WHITE), 0.85, id="512-small"),
+        pytest.param(write(phantom(1024), SENTENCE, size=12, fill=WHITE), 0.65, id="1024-small"),
+        pytest.param(write(phantom(1600), SENTENCE, size=14, fill=WHITE), 0.85, id="1600-small"),
+        pytest.param(write(phantom(1600), SENTENCE, size=140, fill=WHITE), 0.85, id="1600-large"),
         pytest.param(write(Picture.new("RGB", (400, 2400)), SENTENCE, size=24, fill=WHITE), 0.85, id="tall-strip"),
     ],
 )
@@ -146,33 +158,34 @@ async def test_no_image_touches_nothing() -> None:
 
 
 async def test_several_images_in_one_request(stage: ImageText) -> None:
-    one = as_image(write(plain(320, 0), "first scan", size=40, fill=WHITE), "messages[0].content[1]")
+    one = as_image(write(plain(320, 0), "what is this", size=40, fill=WHITE), "messages[0].content[1]")
     two = as_image(plain(320, 128), "messages[0].content[2]")
-    three = as_image(write(plain(320, 0), "third scan", size=40, fill=WHITE), "messages[0].content[3]")
+    three = as_image(write(plain(320, 0), "and what is that", size=40, fill=WHITE), "messages[0].content[3]")
     screening = await stage.screen(request(one, two, three))
     assert screening.inspected == (one.id, two.id, three.id)
     assert [(text.id, text.text) for text in screening.found] == [
-        (f"{one.id}#ocr", "first scan"),
-        (f"{three.id}#ocr", "third scan"),
+        (f"{one.id}#ocr", "what is this"),
+        (f"{three.id}#ocr", "and what is that"),
     ]
 
 
 async def test_same_image_is_read_once(stage: ImageText) -> None:
-    picture = write(plain(512, 10), "read me only once", size=40, fill=WHITE)
+    picture = write(plain(512, 10), "read this only once", size=40, fill=WHITE)
     start = time.perf_counter()
     first = await stage.screen(request(as_image(picture)))
     read = time.perf_counter()
     again = await stage.screen(request(as_image(picture, "messages[3].content[0]")))
     assert time.perf_counter() - read < (read - start) / 4
     assert again.found[0].id == "messages[3].content[0]#ocr"
-    assert again.found[0].text == first.found[0].text == "read me only once"
+    assert again.found[0].text == first.found[0].text == "read this only once"
 
 
 class Counting:
     """Counts what it reads; the text is the number of bytes."""
 
-    def __init__(self, *, complete: bool = True, wait: threading.Event | None = None) -> None:
+    def __init__(self, *, complete: bool = True, late: bool = False, wait: threading.Event | None = None) -> None:
         self.reads = 0
+        self.late = late
         self.complete = complete
         self.wait = wait
         self.stopped = threading.Event()
@@ -186,7 +199,7 @@ class Counting:
                 self.stopped.set()
                 raise Stopped
             time.sleep(0.005)
-        return Reading(str(len(data)), self.complete)
+        return Reading(str(len(data)), crowded=not self.complete, late=self.late)
 
 
 async def test_cache_is_bounded() -> None:
@@ -203,6 +216,22 @@ async def test_unfinished_image_is_not_inspected() -> None:
     screening = await stage.screen(request(as_image(plain(8, 0))))
     assert screening.inspected == ()
     assert screening.notes == ("too-much-text",)
+
+
+async def test_late_image_is_not_inspected_and_tried_again() -> None:
+    reader = Counting(late=True)
+    stage = ImageText(reader, workers=1, cache=2)  # type: ignore[arg-type]  # counts
+    image = as_image(plain(8, 0))
+    for count in (1, 2):
+        screening = await stage.screen(request(image))
+        assert (screening.inspected, screening.notes, reader.reads) == ((), ("time-bound",), count)
+
+
+async def test_time_is_bound() -> None:
+    (offer,) = gateway_prescreeners()
+    stage = offer.build(offer.config(seconds=0.001))
+    screening = await stage.screen(request(as_image(write(plain(512, 0), SENTENCE, size=20, fill=WHITE))))
+    assert (screening.inspected, screening.found, screening.notes) == ((), (), ("time-bound",))
 
 
 async def test_more_boxes_than_the_limit_is_unfinished(stage: ImageText, monkeypatch: pytest.MonkeyPatch) -> None:
