@@ -49,7 +49,7 @@ svg text{{fill:var(--dim);font-size:11px}} svg .axis{{fill:var(--ink);font-size:
 .dot.s3{{fill:var(--c3)}}.dot.s4{{fill:var(--c4)}}.dot.s5{{fill:var(--c5)}}
 table{{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}}
 th,td{{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule)}}
-td{{overflow-wrap:anywhere}} td:first-child{{min-width:10rem}}
+td{{overflow-wrap:anywhere}} td:first-child{{min-width:11.5rem}}
 th{{color:var(--dim);font-weight:600}} dt{{font-weight:600;margin-top:.4rem}} dd{{margin:0}}
 @media (max-width:46rem){{
   thead{{position:absolute;clip-path:inset(50%);height:1px;overflow:hidden}}
@@ -60,6 +60,7 @@ th{{color:var(--dim);font-weight:600}} dt{{font-weight:600;margin-top:.4rem}} dd
 }}
 @media print{{
   :root{{{_LIGHT}}} body{{max-width:none;padding:0;font-size:10.5pt}} h2{{break-after:avoid}} tr{{break-inside:avoid}}
+  .risk{{break-inside:avoid}} table{{font-size:9pt}}
 }}
 """
 
@@ -150,7 +151,7 @@ def _plots(files: Iterable[Figures]) -> str:
     )  # fmt: skip
     legend = "".join(f"<li>{swatch(number)}{_text(f.file)}</li>" for number, f in enumerate(both))
     return (
-        f'<section><h2>The risk</h2><ul class="legend">{legend}</ul><div class="plots">'
+        f'<section class="risk"><h2>The risk</h2><ul class="legend">{legend}</ul><div class="plots">'
         f"<figure><figcaption>How well the risk ranks (ROC)</figcaption>{ranked}"
         '<p class="dim">Dashed: 8 % of the benign flagged, 92 % of the harmful caught. Dotted: chance.</p></figure>'
         f"<figure><figcaption>How true the risk is (reliability)</figcaption>{reliable}"

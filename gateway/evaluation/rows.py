@@ -71,7 +71,7 @@ class _Mistakes:
 def read_rows(paths: Sequence[Path], *, limit: int | None = None, only: str | None = None) -> tuple[RowFile, ...]:
     """Read files of labelled questions; of each at most `limit` rows, drawn at random and always the same ones.
 
-    Pairs are drawn whole. With `only`, a label, rows may go without one, and another one is a mistake. Raises
+    Pairs are drawn whole, one at least. With `only`, a label, rows may go without one, and another one is a mistake. Raises
     ConfigurationError with the mistakes of all files.
     """
     mistakes = _Mistakes()
@@ -172,7 +172,7 @@ def _drawn(rows: list[Row], limit: int) -> tuple[Row, ...]:
     random.Random(0).shuffle(order)  # noqa: S311 - a fair draw that is the same each time, no secret
     chosen: list[Row] = []
     for unit in order:
-        if len(chosen) + len(unit) <= limit:
+        if not chosen or len(chosen) + len(unit) <= limit:
             chosen += unit
     return tuple(sorted(chosen, key=lambda row: row.line))
 

@@ -69,6 +69,7 @@ def test_a_limit_draws_whole_pairs_and_always_the_same(tmp_path: Path) -> None:
     (one,), (two,) = read_rows([path], limit=21), read_rows([path], limit=21)
     assert one == two and len(one.rows) == 20 and one.total == 100
     assert len({r.pair for r in one.rows}) == 10
+    assert len(read_rows([path], limit=1)[0].rows) == 2  # one pair at least
     assert [r.line for r in one.rows] == sorted(r.line for r in one.rows)
 
 
