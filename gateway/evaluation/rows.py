@@ -71,8 +71,8 @@ class _Mistakes:
 def read_rows(paths: Sequence[Path], *, limit: int | None = None, only: str | None = None) -> tuple[RowFile, ...]:
     """Read files of labelled questions; of each at most `limit` rows, drawn at random and always the same ones.
 
-    Pairs are drawn whole, one at least. With `only`, a label, rows may go without one, and another one is a mistake. Raises
-    ConfigurationError with the mistakes of all files.
+    Pairs are drawn whole, one at least. With `only`, a label, rows may go without one, and another is a mistake.
+    Raises ConfigurationError with the mistakes of all files.
     """
     mistakes = _Mistakes()
     names = _names(paths)
