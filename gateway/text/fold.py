@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from gateway.text.language import segment
+from gateway.text.joins import join
+from gateway.text.language import words
 
 # Characters that show nothing: Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties), the other format
 # controls and ASCII's controls. Tag characters and variation selectors are among them.
@@ -39,9 +40,21 @@ _FOREIGN = re.compile("[\u0250-\u02af\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u1d
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _MARKS = re.compile("(?<=[A-Za-z])[\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
-_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:[\s.\-_*|~·/]{1,4}[^\W\d_](?![^\W_])){3,}+")
-_BETWEEN = re.compile(r"[\s.\-_*|~·/]+")
+_MARK = "[\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_STACK = re.compile(f"(?<=[A-Za-z]){_MARK}{{3,}}")  # no spelling has three on a letter; Vietnamese has two
+_STACKABLE = re.compile(f"[^\\W\\d_]{_MARK}{{2}}")
+_NO_MARK = re.compile(_MARK)
+_ACCENTED = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017f]+")
 _ROUNDS = 8
+
+
+def _shapes() -> dict[int, str]:
+    """Give the letters in boxes, circles, as flags and as small capitals, which NFKC leaves as they are."""
+    table = {block + place: chr(65 + place) for block in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
+    return table | dict(zip(map(ord, "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ"), "abcdefghijklmnopqrstuvwyz", strict=True))
+
+
+_SHAPES = _shapes()
 
 
 def _fold_word(match: re.Match[str]) -> str:
@@ -49,6 +62,9 @@ def _fold_word(match: re.Match[str]) -> str:
     word = match[0]
     if _FOREIGN.search(word) is None or _LATIN.search(word) is None:
         return word
+    folded = "".join(_LOOSE.get(letter, letter) for letter in word)
+    if folded.lower() in words():
+        return folded
     body = word
     head = tail = ""
     latin = "".join(_LATIN.findall(word))
@@ -64,44 +80,57 @@ def _fold(text: str) -> str:
     """Fold lookalikes in words that mix scripts, and words all of lookalikes whose neighbours are Latin."""
     if _FOREIGN.search(text) is None:
         return text
-    text = _WORD.sub(_fold_word, text)
-    words = list(_WORD.finditer(text))
-    latin = [_LATIN.match(word[0]) is not None for word in words]
+    before, text = text, _WORD.sub(_fold_word, text)
+    found = list(_WORD.finditer(text))
+    latin = [_LATIN.match(word[0]) is not None for word in found]
+    hides = sum(a != b for a, b in zip(before, text, strict=True)) > 4  # then letters alone are no symbols either
+    table = _LOOSE if hides else _STRICT
     pieces, done = [], 0
-    for place, word in enumerate(words):
-        if latin[place] or len(word[0]) < 2 or any(letter not in _STRICT for letter in word[0]):
+    for place, word in enumerate(found):
+        if latin[place] or (len(word[0]) < 2 and not hides) or any(letter not in table for letter in word[0]):
             continue
         around = latin[max(place - 3, 0) : place] + latin[place + 1 : place + 4]
         if around and sum(around) * 2 > len(around):
-            pieces += [text[done : word.start()], "".join(_STRICT[letter] for letter in word[0])]
+            pieces += [text[done : word.start()], "".join(table[letter] for letter in word[0])]
             done = word.end()
     return "".join(pieces) + text[done:]
 
 
-def _join(match: re.Match[str]) -> str:
-    """Join the letters of a run, and part words where the gap is wider than the commonest, or by the word list."""
-    gaps = _BETWEEN.findall(match[0])
-    usual = max(set(gaps), key=lambda gap: (gaps.count(gap), -len(gap), gap)) if len(gaps) < 512 else min(gaps, key=len)
-    letters = _BETWEEN.sub("", match[0])
-    parts, start = [], 0
-    for place, gap in enumerate(gaps, 1):
-        if len(gap) > len(usual):
-            parts.append(letters[start:place])
-            start = place
-    parts.append(letters[start:])
-    if not usual.isspace() and max(map(len, parts)) < 5:
-        return match[0]  # q.i.d. p.o. and the like
-    return " ".join(map(segment, parts))
+def _unaccented(text: str) -> str:
+    """Take the accents from words that are English without them, where three such words show that it was done to hide.
+
+    Names (Sjögren) are no words of English, so they keep theirs; so does text in a language that is written with them.
+    """
+    if text.isascii():
+        return text
+    accented = [match for match in _ACCENTED.finditer(text) if not match[0].isascii()]
+    if len(accented) < 3:
+        return text
+    known = words()
+    changes = []
+    for match in accented:
+        plain = _NO_MARK.sub("", unicodedata.normalize("NFD", match[0]))
+        if len(plain) > 2 and plain.lower() in known:
+            changes.append((match.start(), match.end(), plain))
+    if len({plain for _, _, plain in changes}) < 3 or len(changes) * 2 < len(accented):
+        return text
+    pieces, done = [], 0
+    for match in accented:
+        pieces += [text[done : match.start()], _NO_MARK.sub("", unicodedata.normalize("NFD", match[0]))]
+        done = match.end()
+    return "".join(pieces) + text[done:]
 
 
 def _once(text: str) -> str:
     if not text.isascii():
-        text = _SURROGATE.sub("\ufffd", text)
-        text = unicodedata.normalize("NFKC", _HIDDEN.sub("", text))
-        text = _fold(_MARKS.sub("", _HIDDEN.sub("", text)))
+        text = _HIDDEN.sub("", _SURROGATE.sub("\ufffd", text))
+        if _STACK.search(text) or _STACKABLE.search(text):
+            text = _STACK.sub("", unicodedata.normalize("NFD", text))
+        text = unicodedata.normalize("NFKC", text.translate(_SHAPES))
+        text = _unaccented(_fold(_MARKS.sub("", _HIDDEN.sub("", text))))
     else:
         text = _HIDDEN.sub("", text)
-    return _SPACE.sub(" ", _SPACED.sub(_join, text)).strip()
+    return _SPACE.sub(" ", join(text)).strip()
 
 
 def normalise(text: str) -> str:

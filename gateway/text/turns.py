@@ -46,9 +46,17 @@ _NAME = re.compile(_ONE)
 _NUMBER = r"(?:\d{1,2}|[ivx]{1,4}|one|two|three|four|five|six|first|second|third|fourth|last|final|[a-f])"
 _PIECE = r"(?:part|piece|chunk|fragment|half|line|segment|token|word|slot|step)"
 _PART = re.compile(
-    rf"(?:^|\n|(?<=[.;!?\"”] )|(?<=, ))[ \t]*[\[(*#-]{{0,3}}(?:{_PIECE}s?\s*#?\s*{_NUMBER}|{_NUMBER}\s+{_PIECE})"
-    r"(?:\s*(?:/|of)\s*\w{1,5})?[\])*]{0,3}\s*(?:is|:|=|->|-|–)+\s*(?P<value>[^\n]{1,400})",
+    rf"(?:^|\n|(?<=[.;!?\"”] )|(?<=, ))[ \t]*[\[(*#-]{{0,3}}(?:(?:{_PIECE}s?\s*#?\s*{_NUMBER}|{_NUMBER}\s+{_PIECE})"
+    r"(?:\s*(?:/|of)\s*\w{1,5})?[\])*]{0,3}\s*(?:is|:|=|->|-|–)+|\d{1,2}\s?(?:/|of)\s?\d{1,2}[\])*:.]{1,3})"
+    r"\s*(?P<value>[^\n]{1,400})",
     re.IGNORECASE,
+)
+_STRING = re.compile(r"(?P<quote>[\"'`])(?P<value>(?:(?!(?P=quote))[^\\\n]|\\.){1,400})(?P=quote)")
+_CHAINED = re.compile(r"[\s+,.&|;<()\[\]\\]{1,8}")
+_FILLED = re.compile(
+    r"(?P<name>\[[A-Z]\w{0,11}\]|<[A-Z][A-Z0-9_]{0,11}>|\{\w{1,12}\}|\$\w{1,12}|(?<!\w)[A-Z][A-Z0-9_]{0,11})"
+    r"\s{0,2}(?:[:=]+|->|→|\bmeans\b|\bis\b|\bstands for\b)\s{0,2}"
+    r"(?:[\"'“‘`](?P<quoted>[^\"”`\n]{1,200}?)[\"'”’`](?!\w)|(?P<bare>[^\s,;.\"'“‘`]+(?=[\s,;.]|$)))"
 )
 _MAX_PIECES = 6
 
@@ -113,7 +121,40 @@ def joined(text: str) -> tuple[str, ...]:
     parts = [match["value"].strip(" \t\"'“”‘’`.…") for match in _PART.finditer(text)]
     if len(parts) > 1:
         found += _both(parts)
-    return tuple(dict.fromkeys(found))[:4]
+    found += _chains(text)
+    found += _filled(text)
+    return tuple(dict.fromkeys(found))[:_MAX_PIECES]
+
+
+def _chains(text: str) -> list[str]:
+    """Join strings that stand one after the other, three or more: ``"a" + "b" + "c"``, a list of them."""
+    if sum(map(text.count, "\"'`")) < 6:
+        return []
+    chains: list[list[str]] = [[]]
+    end = -1
+    for match in _STRING.finditer(text):
+        if chains[-1] and not (match.start() - end < 9 and _CHAINED.fullmatch(text, end, match.start())):
+            chains.append([])
+        chains[-1].append(match["value"])
+        end = match.end()
+    longest = max(chains, key=lambda chain: sum(map(len, chain)) if len(chain) > 2 else 0)
+    return _both(longest) if len(longest) > 2 else []
+
+
+def _filled(text: str) -> list[str]:
+    """Put values in the places that stand for them: ``[MASK1] = word``."""
+    values: dict[str, str] = {}
+    for match in _FILLED.finditer(text):
+        values.setdefault(match["name"], match["quoted"] or match["bare"])
+        if len(values) == 64:
+            break
+    if not values:
+        return []
+    names = sorted(values, key=len, reverse=True)
+    places = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names))
+    rest = _FILLED.sub(" ", text)
+    plain, count = places.subn(lambda match: values[match[0]], rest)
+    return [plain.strip()] if count else []
 
 
 def _both(pieces: list[str]) -> list[str]:

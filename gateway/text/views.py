@@ -6,7 +6,8 @@ from collections import deque
 
 from msgspec import Struct
 
-from gateway.text.decoders import FINDERS, Span
+from gateway.text.bases import Span
+from gateway.text.decoders import decode
 from gateway.text.fold import normalise
 from gateway.text.turns import forged_tokens, forged_turns, joined
 
@@ -17,12 +18,20 @@ _AROUND = 2_000  # characters of the surrounding text that are shown with what w
 class View(Struct, frozen=True, kw_only=True):
     """One reading of a text.
 
-    `name` says how it was read: ``raw``, ``normalised``, ``base64``, ``hex``, ``url``, ``escapes``, ``tags``,
-    ``rot13``, ``leet``, ``reversed``, ``backwards`` (word by word), ``turns`` (one of the turns that the text forges),
-    ``tokens`` (the same, by control tokens of a chat template), ``joined`` (pieces that it asks to be joined), and
-    nested ones joined by ``+``. Several views may share a name: what was decoded alone, and in its place in the text;
-    each forged turn. `cut`, on the last view, says that there was
-    more to decode than the limits allow: the text was not read whole, so a stage must not call it inspected.
+    `name` says how it was read, in codes joined by ``+`` where one stood in another:
+
+    - ``raw``; ``normalised``: one spelling for what looks the same, and broken words joined;
+    - ``turns``: one of the turns that the text forges; ``tokens``: the same, by control tokens of a chat template;
+      ``joined``: pieces that it asks to be joined, or places that it asks to be filled;
+    - bytes: ``base64``, ``base32``, ``base58``, ``base85`` (Ascii85 too), ``hex`` (binary, decimal and octal too),
+      ``url`` (quoted-printable too), ``escapes``, ``tags`` (tag characters, variation selectors, zero-width bits);
+    - letters: ``rot13``, ``caesar``, ``atbash``, ``rot47``, ``leet``, ``pig`` (pig latin), ``reversed``, ``backwards``
+      (word by word), ``order`` (words from last to first), ``turned`` (upside down), ``places`` (in the alphabet),
+      ``morse``, ``nato`` (radio alphabet), ``braille``, ``acrostic`` (first letters of lines).
+
+    Several views may share a name: what was decoded alone, and in its place in the text; each forged turn. `cut`, on
+    the last view, says that there was more to decode than the limits allow: the text was not read whole, so a stage
+    must not call it inspected.
     """
 
     name: str
@@ -77,10 +86,7 @@ def views(text: str, *, depth: int = 3, limit: int = 16, max_chars: int = 65_536
                 found.append(View(name=name, text=piece))
                 if kind == "joined":
                     queue.append((name, piece, level + 1))
-        for kind, find in FINDERS:
-            spans = sorted(find(source))
-            if not spans:
-                continue
+        for kind, spans in decode(source):
             name = f"{prefix}+{kind}" if prefix else kind
             if level == depth:
                 cut = True
@@ -102,8 +108,15 @@ def views(text: str, *, depth: int = 3, limit: int = 16, max_chars: int = 65_536
                 if place == 0:
                     queue.append((name, shown, level + 1))
                     tidy = normalise(shown)
-                    if tidy not in seen and tidy != key:
-                        queue.append((name, tidy, level + 1))
+                    if tidy in seen:
+                        continue
+                    seen.add(tidy)
+                    queue.append((name, tidy, level + 1))
+                    if len(found) < limit and len(tidy) <= left:
+                        left -= len(tidy)
+                        found.append(View(name=f"{name}+normalised", text=tidy))
+                    else:
+                        cut = True
     if cut:
         found[-1] = View(name=found[-1].name, text=found[-1].text, cut=True)
     return tuple(found)
