@@ -18,6 +18,7 @@ _TAGGED = re.compile(
 )
 _BOLD = re.compile(r"(\*{1,3}|_{2}|~~|`)(?=[A-Za-z])([A-Za-z]{1,4})\1(?=[A-Za-z])")
 _LONG = re.compile(r"(?<![^\W_])[A-Za-z]{22,}(?![^\W_])")
+_LONGISH = re.compile(r"(?<![^\W_])[A-Za-z]{9,}(?![^\W_])")
 _DOUBLE = re.compile(r"(?<![^\W_])(?:([A-Za-z])\1)++(?![^\W_])")
 _DOUBLED = re.compile(r"(?<![^\W_])(?:([A-Za-z])\1){3,}+(?![^\W_])")
 _STRETCHED = re.compile(r"(?<![^\W_])(?=[A-Za-z]*([A-Za-z])\1\1)[A-Za-z]{4,}(?![^\W_])")
@@ -51,7 +52,7 @@ def _join_signs(match: re.Match[str]) -> str:
 def _part(match: re.Match[str]) -> str:
     """Part words that were written without spaces; long medical words hold short ones by chance."""
     plain = segment(match[0])
-    return plain if is_prose(plain, share=0.8, long=0.5) else match[0]
+    return plain if len(match[0]) > 39 or is_prose(plain, share=0.8, long=0.5) else match[0]
 
 
 def _once_each(match: re.Match[str]) -> str:
@@ -83,4 +84,6 @@ def join(text: str) -> str:
             text = _DOUBLE.sub(_once_each, text)
     if _THRICE.search(text) is not None:
         text = _STRETCHED.sub(_unstretch, text)
+    if len(text) > 30 and text.count(" ") * 24 < len(text):  # hardly a space in it: shorter words may be several too
+        return _LONGISH.sub(_part, text)
     return _LONG.sub(_part, text)

@@ -9,7 +9,8 @@ from msgspec import Struct
 from gateway.text.bases import Span
 from gateway.text.decoders import decode
 from gateway.text.fold import normalise
-from gateway.text.turns import forged_tokens, forged_turns, joined
+from gateway.text.pieces import joined
+from gateway.text.turns import forged_tokens, forged_turns
 
 _KEPT_FREE = 6  # views kept for what is decoded
 _AROUND = 2_000  # characters of the surrounding text that are shown with what was decoded
