@@ -27,7 +27,7 @@ from tqdm import tqdm
 from gateway.plugin import ModelRef, Request, Text, Turn
 from gateway_second_opinion import Config, build
 from gateway_second_opinion.figures import applied, auc, calibration, fit, rates
-from gateway_second_opinion.stage import SecondOpinion
+from gateway_second_opinion.stage import NoVerdict, SecondOpinion
 
 BAND = (0.2, 0.9)
 """Where a policy with the default tiers asks a second opinion: below nothing is added; from there on, refused."""
@@ -74,7 +74,6 @@ def request(text: str) -> Request:
 async def judge(opinion: SecondOpinion, intent: Any, sample: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
     """Judge both texts of every pair, one at a time, with a bar on standard error."""
     rows = []
-    await opinion.leaning()
     texts = [
         (n, code, harm, text) for n, (code, bad, good) in enumerate(sample) for harm, text in ((1, bad), (0, good))
     ]
@@ -152,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         found, rows = asyncio.run(_run(config, options.pairs, options.sample))
         if options.out is not None:
             options.out.write_text(json.dumps(rows) + "\n")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NoVerdict) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
@@ -177,14 +176,22 @@ async def _run(config: Config, path: Path | None, count: int) -> tuple[dict[str,
     ref: ModelRef = config.model
     offer = stage("backend", ref.stage)
     model = await asyncio.to_thread(offer.build, msgspec.convert(ref.config, offer.config, strict=True))
+    manifest = hashlib.sha256((weights() / "weights" / "manifest.json").read_bytes()).hexdigest()
     screen = stage("prescreener", "intent")
     intent = await asyncio.to_thread(screen.build, screen.config())
     opinion = build(config, model)
+    began = time.perf_counter()
+    await opinion.leaning()
+    first = 1000 * (time.perf_counter() - began)
     rows = await judge(opinion, intent, chosen(pairs(file), count))
     if hasattr(model, "aclose"):
         await model.aclose()
-    manifest = hashlib.sha256((weights() / "weights" / "manifest.json").read_bytes()).hexdigest()
-    head = {"model": ref.stage, "config": msgspec.to_builtins(config), "intent_manifest": manifest}
+    head = {
+        "model": ref.stage,
+        "config": msgspec.to_builtins(config),
+        "intent_manifest": manifest,
+        "leaning_milliseconds": first,
+    }
     return {**head, "load_average": os.getloadavg()[0], **told(rows)}, rows
 
 
