@@ -41,8 +41,15 @@ def measure(vectors: Vectors, found: NDArray[np.float64]) -> dict[str, Any]:
         ]
 
     truth = [LABELS[vectors.labels[i]] for i in everything]
+    nested = verdicts(0)
+    wrong = [
+        f"{true} of {sources[i]} called {verdict.label}"
+        for i, true, verdict in zip(everything, truth, nested, strict=True)
+        if verdict.sure and verdict.label != true
+    ]
     return {
-        "nested": _rows(truth, verdicts(0)),
+        "nested": _rows(truth, nested),
+        "errors": sorted(wrong),
         "final": _rows(truth, verdicts(0, final)),
         "changed": _rows(truth * len(copies), [one for copy in copies for one in verdicts(copy, final)]),
         "margins": {label: round(value, 3) for label, value in final.margins.items()},
