@@ -20,6 +20,7 @@ from gateway.policy.validate import completion_problem, demonstrations_problem, 
 from gateway.stages import Auditor, Backend, Injector, Kind, PreScreener, Stage
 from gateway.testing.builders import completion, demonstration, image, request
 from gateway.testing.corpus import ANSWERS, MARKER, UNANSWERABLE, corpus
+from gateway.testing.fakes import ScriptedBackend
 from gateway.testing.watch import Heartbeat, watch
 from gateway.values import Budget, Completion, Demonstration, Prompt, Request, Sampling, Text, ToolCall
 
@@ -280,10 +281,14 @@ async def check_stage(
     deadline: float | None = None,
     deterministic: bool = True,
 ) -> None:
-    """Check the offer, build it from `config` as a policy file gives it, run the check of its kind, and close it."""
+    """Check the offer, build it from `config` as a policy file gives it, run the check of its kind, and close it.
+
+    A stage that asks a model gets a `ScriptedBackend`.
+    """
     _require(isinstance(stage, Stage), "a plugin offers `Stage` objects")
     _require(_NAME.fullmatch(stage.name), f"stage name `{stage.name}` must be lowercase letters, digits and hyphens")
-    built = await asyncio.to_thread(stage.build, _check_config(stage, config or {}))
+    asked = () if stage.asks is None else (ScriptedBackend(),)
+    built = await asyncio.to_thread(stage.build, _check_config(stage, config or {}), *asked)
     protocol, check = _CHECKS[kind]
     _require(isinstance(built, protocol), f"`build` gave no {protocol.__name__}: {type(built).__name__}")
     limit = {} if deadline is None else {"deadline": deadline}

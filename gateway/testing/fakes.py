@@ -89,6 +89,11 @@ class ScriptedBackend:
         answer = next((answer for key, answer in self.answers.items() if key in asked), self.otherwise)
         return completion(*[answer] * prompt.request.sampling.n, model=self.model)
 
+    async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
+        """Find every answer equally likely."""
+        self.prompts.append(prompt)
+        return (-math.log(len(answers)),) * len(answers)
+
     async def stream(self, prompt: Prompt) -> AsyncIterator[str]:
         """Give the answer word by word."""
         answer = (await self.complete(prompt)).choices[0].text.text

@@ -13,6 +13,9 @@ OFFERS = load_registry().all()
 BUILT_IN = {
     ("prescreener", "intent"),
     ("prescreener", "image-text"),
+    ("prescreener", "modality"),
+    ("prescreener", "perturbation"),
+    ("prescreener", "second-opinion"),
     ("injector", "clinical"),
     ("backend", "transformers"),
     ("backend", "openai"),
