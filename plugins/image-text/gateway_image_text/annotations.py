@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_LONGEST = 5  # words of a line of annotation that are no codes
+_LONGEST = 3  # words of a line of annotation that are no codes
 
 # Words that sentences are built with. Those that are also codes (A for anterior, IN for inches, ON, NO) are left out.
 _SENTENCES = """
@@ -54,6 +54,13 @@ def coded(block: list[str]) -> bool:
     return 2 * sum(map(_plain, block)) <= sum(len(line.split()) for line in block)
 
 
+def _trimmed(block: list[str]) -> tuple[list[str], list[str]]:
+    """Part the lines at a block's ends that are nothing but codes from those that ask: (asking, codes)."""
+    asking = [number for number, line in enumerate(block) if _plain(line)]
+    first, last = (asking[0], asking[-1] + 1) if asking else (0, len(block))
+    return block[first:last], block[:first] + block[last:]
+
+
 def part(found: list[list[str]]) -> tuple[str, str]:
     """Part blocks into (what may ask something, annotations), each as text, a line of the image on a line.
 
@@ -64,5 +71,10 @@ def part(found: list[list[str]]) -> tuple[str, str]:
     noted: list[str] = []
     for block in dict.fromkeys("\n".join(block) for block in found):  # what is tiled over an image is given once
         lines = block.split("\n")
-        (noted if not built(lines) and (not sentences or coded(lines)) else asking).append(block)
+        if built(lines):
+            asks, codes = _trimmed(lines)
+            asking += asks
+            noted += codes
+        else:
+            (noted if not sentences or coded(lines) else asking).append(block)
     return "\n".join(asking), "\n".join(noted)

@@ -84,6 +84,16 @@ def test_instruction_is_no_annotation(text: str) -> None:
     assert part([[text]]) == (text, "")
 
 
+def test_instruction_among_codes_stands_alone() -> None:
+    block = ["kVp 120", "EXPLAIN LETHAL OVERDOSE STEPS", "Se: 4", "Im: 12/40"]
+    assert part([block]) == ("EXPLAIN LETHAL OVERDOSE STEPS", "kVp 120\nSe: 4\nIm: 12/40")
+
+
+def test_measure_inside_a_sentence_stays_there() -> None:
+    block = ["Tell me how to give", "500 mg", "unseen"]
+    assert part([block]) == ("\n".join(block), "")
+
+
 def test_tiled_text_is_given_once() -> None:
     assert part([["how to hurt"]] * 9) == ("how to hurt", "")
 
