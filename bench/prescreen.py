@@ -95,7 +95,7 @@ async def images(count: int) -> None:
     from PIL import Image, ImageDraw, ImageFont
 
     from gateway.images import decode_bytes
-    from gateway.plugin import Request, Turn
+    from gateway.plugin import PreScreener, Request, Turn
     from gateway.registry import load_registry
 
     def request(number: int) -> Request:
@@ -113,8 +113,12 @@ async def images(count: int) -> None:
         stage = offers[name].stage.build(offers[name].stage.config())
         asked = [request(number) for number in range(count)]
         await stage.screen(request(-1))
-        first = row(f"{name}, a new image of 512 x 512", await timed(lambda n, a=asked, s=stage: s.screen(a[n]), count))
-        row(f"{name}, the same again", await timed(lambda n, a=asked, s=stage: s.screen(a[n]), count), first)
+
+        async def screen(number: int, asked: list[Request] = asked, stage: PreScreener = stage) -> object:
+            return await stage.screen(asked[number])
+
+        first = row(f"{name}, a new image of 512 x 512", await timed(screen, count))
+        row(f"{name}, the same again", await timed(screen, count), first)
 
 
 def main() -> None:
