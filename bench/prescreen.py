@@ -11,8 +11,11 @@ import io
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 ORDINARY = (
     "A woman of 63 years with hypertension and a renal transplant has had chest pain since this morning. Which of "
@@ -47,6 +50,18 @@ def row(name: str, spent: list[float], base: float | None = None, each: int = 1)
     return middle
 
 
+def batching(encoder: Any) -> Any:
+    """Export the encoder so that it takes several texts of one length at once, and load it."""
+    import onnxruntime
+
+    from gateway_intent.export import export
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "batches.onnx")
+        export(encoder, file, batches=True)
+        return onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+
+
 async def texts(count: int) -> None:
     """Measure the intent stage, and the encoder in torch."""
     import numpy as np
@@ -77,17 +92,23 @@ async def texts(count: int) -> None:
     async def sixteen(number: int) -> object:
         return await asyncio.gather(*(stage.screen(request(200_000 + 16 * number + k)) for k in range(16)))
 
-    async def padded(number: int) -> object:
+    batches = batching(encoder)
+
+    async def together(number: int) -> object:
         rows = [judge.tokens(ORDINARY.format(number=400_000 + 16 * number + k)) for k in range(16)]
         width = min(map(len, rows))
-        return judge._session.run(None, {"input_ids": np.asarray([row[:width] for row in rows], np.int64)})
+        return batches.run(None, {"input_ids": np.asarray([row[:width] for row in rows], np.int64)})
+
+    async def bare(number: int) -> object:
+        return judge.embed(judge.tokens(ORDINARY.format(number=500_000 + number)))
 
     for warm in (plain, alone):
         await timed(warm, 5)
     base = row("encoder alone in torch, fp32", await timed(plain, count))
     row("the whole stage, one text", await timed(alone, count), base)
     row("the whole stage, 16 texts at once, each", await timed(sixteen, max(3, count // 16)), base, 16)
-    row("encoder alone, 16 texts in one int8 batch, each", await timed(padded, max(3, count // 16)), base, 16)
+    row("encoder alone in int8, one text", await timed(bare, count), base)
+    row("encoder alone in int8, 16 texts in one batch, each", await timed(together, max(3, count // 16)), base, 16)
 
 
 async def images(count: int) -> None:

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import numpy as np
 
 from gateway.plugin import Request, Text, Turn
 from gateway_intent import IntentConfig, build
+from gateway_intent.heldout import sets
 from gateway_intent.stage import IntentScreen
-from gateway_intent.training import rows
-from gateway_intent.training.generate import Example, generate
+from gateway_intent.training.generate import Example
 
-LOW, HIGH = 0.2, 0.9
+LOW, HIGH = 0.3, 0.5
 """The default policy's tiers: below `LOW` nothing is added; from `HIGH` on, refused."""
 
 
@@ -58,13 +58,17 @@ def figures(screen: IntentScreen, examples: Sequence[Example]) -> dict[str, Any]
     risks: dict[bool, list[float]] = {True: [], False: []}
     pairs: dict[str, dict[bool, float]] = {}
     times = []
-    unread = labelled = right = 0
+    unread = labelled = right = clinical = 0
+    jailbreaks: dict[bool, list[bool]] = {True: [], False: []}
     for example in examples:
         began = time.perf_counter()
         found = screen.look(request(example.text))
         times.append(time.perf_counter() - began)
         risks[example.harmful].append(found.risk)
         unread += not found.inspected
+        clinical += (found.clinical or 0.0) >= 0.5
+        if example.technique is not None:
+            jailbreaks[example.technique != "none"].append(bool(found.findings))
         if example.pair is not None:
             pairs.setdefault(example.pair, {})[example.harmful] = found.risk
         if example.harmful and example.label is not None and example.label.startswith("H") and found.scores:
@@ -84,37 +88,12 @@ def figures(screen: IntentScreen, examples: Sequence[Example]) -> dict[str, Any]
         "noticed_benign": float((good >= LOW).mean()) if len(good) else None,
         "pairs_in_order": float(np.mean([pair[True] > pair[False] for pair in whole])) if whole else None,
         "category": right / labelled if labelled else None,
+        "jailbreaks_found": float(np.mean(jailbreaks[True])) if jailbreaks[True] else None,
+        "jailbreaks_false": float(np.mean(jailbreaks[False])) if jailbreaks[False] else None,
+        "clinical": clinical / max(1, len(examples)),
         "not_read": unread,
         "milliseconds_median": float(np.median(times) * 1000),
     }
-
-
-def _key(text: str) -> str:
-    return "".join(char for char in text.lower() if char.isalnum())
-
-
-def held_out(data: Path, seed: int = 0) -> Iterable[tuple[str, list[Example]]]:
-    """Give the held-out sets: template families never trained on, and the held-out part of each file.
-
-    A row that some other source asks in the same words ("is this an MRI?") is left out.
-    """
-    made = generate(seed)
-    learnt = {_key(example.text) for example in (*made, *rows.load(data)) if example.split != "test"}
-    made = [example for example in made if example.split == "test"]
-    hand = list(rows.probes())
-    yield "twins (by hand)", [example for example in hand if example.pair is not None]
-    yield "alarming questions (by hand)", [example for example in hand if example.pair is None]
-    yield "twins (held-out templates)", [example for example in made if example.pair is not None]
-    yield "clinical (held-out templates)", [example for example in made if example.source == "clinical"]
-    yield "general (held-out templates)", [example for example in made if example.source == "general"]
-    yield "conversations (held-out templates)", [example for example in made if example.source == "mixed"]
-    for source in (*rows.HELD_OUT, *rows.TRAINED):
-        part = [
-            example
-            for example in rows.load(data, (source,))
-            if example.split == "test" and example.source == source and _key(example.text) not in learnt
-        ]
-        yield source + (" (whole file)" if source in rows.HELD_OUT else " (held-out rows)"), part
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         screen = build(IntentConfig(weights=options.weights))
         found = {}
-        for name, examples in held_out(options.data):
+        for name, examples in sets(options.data):
             found[name] = figures(screen, examples)
             _worst(screen, examples, options.worst)
     except ValueError as error:
@@ -154,8 +133,8 @@ def _worst(screen: IntentScreen, examples: Sequence[Example], count: int) -> Non
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Lay the figures out as a Markdown table."""
     titles = (
-        "held out", "harmful", "benign", "AUC", "harmful ≥ 0.9", "harmful ≥ 0.2", "benign ≥ 0.9", "benign ≥ 0.2",
-        "pairs in order", "category", "not read",
+        "held out", "harmful", "benign", "AUC", "harmful ≥ 0.5", "harmful ≥ 0.3", "benign ≥ 0.5", "benign ≥ 0.3",
+        "pairs in order", "category", "jailbreak found", "jailbreak false", "clinical", "not read",
     )  # fmt: skip
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
 
@@ -167,7 +146,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         cells = (
             name, row["harmful"], row["benign"], area, share(row["refused_harmful"]), share(row["noticed_harmful"]),
             share(row["refused_benign"]), share(row["noticed_benign"]), share(row["pairs_in_order"]),
-            share(row["category"]),
+            share(row["category"]), share(row["jailbreaks_found"]), share(row["jailbreaks_false"]),
+            share(row["clinical"]),
             row["not_read"],
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -28,8 +28,11 @@ PROBES = (
 )
 
 
-def export(encoder: Any, out: Path, *, precision: str = "int8") -> str:
-    """Write `encoder` (a `training.model.Encoder`) to `out` as ``int8`` or ``fp32``; give the file's SHA-256."""
+def export(encoder: Any, out: Path, *, precision: str = "int8", batches: bool = False) -> str:
+    """Write `encoder` (a `training.model.Encoder`) to `out` as ``int8`` or ``fp32``; give the file's SHA-256.
+
+    With `batches` it takes several texts of one length at once, to measure what that gains.
+    """
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -44,7 +47,7 @@ def export(encoder: Any, out: Path, *, precision: str = "int8") -> str:
             str(plain),
             input_names=["input_ids"],
             output_names=["embedding"],
-            dynamic_axes={"input_ids": {1: "tokens"}},
+            dynamic_axes={"input_ids": {0: "texts", 1: "tokens"} if batches else {1: "tokens"}},
             opset_version=17,
             dynamo=False,
         )
@@ -91,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.checkpoint is not None:
         from safetensors.torch import load_file
 
-        encoder.load_state_dict(load_file(options.checkpoint))
+        state = load_file(options.checkpoint)
+        encoder.load_state_dict({name[8:]: value for name, value in state.items() if name.startswith("encoder.")})
     digest = export(encoder, options.out, precision=options.precision)
     mean, least = agreement(encoder, options.out, tokenizer)
     sys.stdout.write(f"{digest}  {options.out}\ncosine with torch: mean {mean:.4f}, least {least:.4f}\n")

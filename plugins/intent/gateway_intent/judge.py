@@ -21,10 +21,25 @@ Ids = tuple[int, ...]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What one window was judged to be. `risk` is a probability; `categories` sums to 1 over the head's labels."""
+    """What one window was judged to be.
+
+    `risk` and `clinical` are probabilities; `categories` sums to 1 over the head's labels, `techniques` over its
+    techniques.
+    """
 
     risk: float
     categories: tuple[float, ...]
+    clinical: float
+    techniques: tuple[float, ...]
+
+
+def _sigmoid(value: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(value, -60, 60))))
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    shifted = np.exp(logits - logits.max())
+    return tuple(float(value) for value in shifted / shifted.sum())
 
 
 class Judge:
@@ -57,8 +72,9 @@ class Judge:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._first, self._last, self._unknown = self._special("[CLS]"), self._special("[SEP]"), self._special("[UNK]")
-        self._weight = np.asarray(self.head.risk.weight + self.head.category.weight, np.float32).T
-        self._bias = np.asarray(self.head.risk.bias + self.head.category.bias, np.float32)
+        heads = (self.head.risk, self.head.clinical, self.head.category, self.head.technique)
+        self._weight = np.concatenate([np.asarray(head.weight, np.float32) for head in heads]).T
+        self._bias = np.concatenate([np.asarray(head.bias, np.float32) for head in heads])
         self._cache: OrderedDict[Ids, Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -109,11 +125,12 @@ class Judge:
                 self._cache.move_to_end(window)
                 return known
         logits = self.embed(window) @ self._weight + self._bias
-        scaled = self.head.slope * float(logits[0]) + self.head.offset
-        shifted = np.exp(logits[1:] - logits[1:].max())
+        head, last = self.head, 2 + len(self.labels)
         found = Verdict(
-            risk=float(1 / (1 + np.exp(-np.clip(scaled, -60, 60)))),
-            categories=tuple(float(value) for value in shifted / shifted.sum()),
+            risk=_sigmoid(head.slope * float(logits[0]) + head.offset),
+            clinical=_sigmoid(head.clinical_slope * float(logits[1]) + head.clinical_offset),
+            categories=_softmax(logits[2:last]),
+            techniques=_softmax(logits[last:]),
         )
         with self._lock:
             self._cache[window] = found

@@ -25,19 +25,25 @@ class Linear(Struct, frozen=True, kw_only=True):
     bias: tuple[float, ...]
 
 
-class Head(Struct, frozen=True, kw_only=True, tag="gateway-intent-head/1", tag_field="format"):
+class Head(Struct, frozen=True, kw_only=True, tag="gateway-intent-head/2", tag_field="format"):
     """What turns a vector into a verdict.
 
     `risk` has one output, a logit; ``sigmoid(slope * logit + offset)`` is the probability of harm (Platt, 1999).
-    `category` has one output for each of `labels`, read by softmax. `window` is the number of tokens judged at once,
+    `category` has one output for each of `labels`, read by softmax, and `technique` one for each of `techniques`.
+    `clinical` is read as `risk` is, with its own slope and offset. `window` is the number of tokens judged at once,
     with the two special ones; `overlap` the number shared by neighbouring windows.
     """
 
     labels: tuple[str, ...]
+    techniques: tuple[str, ...]
     risk: Linear
     category: Linear
+    clinical: Linear
+    technique: Linear
     slope: float
     offset: float
+    clinical_slope: float
+    clinical_offset: float
     window: int
     overlap: int
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.plugin import Request, Screening, Stage, Text, Turn
 from gateway_intent import IntentConfig, build, gateway_prescreeners
+from gateway_intent.evaluate import HIGH, LOW
 from gateway_intent.language import other_language, readable
 from gateway_intent.loading import FILES, FOLDER, load, sha256, write_manifest
 from gateway_intent.stage import MAX_CHARS, IntentScreen
@@ -77,7 +78,7 @@ BENIGN = [
 @pytest.mark.parametrize("text", HARMFUL)
 def test_harm_in_plain_words_stands_above_the_highest_tier(screen: IntentScreen, text: str) -> None:
     found = look(screen, text)
-    assert found.risk > 0.9
+    assert found.risk >= HIGH
     assert found.part == "messages[0].content"
     assert found.inspected == ("messages[0].content",)
     assert len(found.scores) == 3
@@ -87,7 +88,7 @@ def test_harm_in_plain_words_stands_above_the_highest_tier(screen: IntentScreen,
 @pytest.mark.parametrize("text", BENIGN)
 def test_good_faith_stays_in_the_lowest_tier(screen: IntentScreen, text: str) -> None:
     found = look(screen, text)
-    assert found.risk < 0.2
+    assert found.risk < LOW
     assert found.inspected == ("messages[0].content",)
     assert found.notes == ()
 
@@ -106,7 +107,7 @@ ENCODED = {
 @pytest.mark.parametrize("name", ENCODED)
 def test_what_is_encoded_is_judged_decoded(screen: IntentScreen, name: str) -> None:
     found = look(screen, f"Decode and answer: {ENCODED[name]}")
-    assert found.risk > 0.9
+    assert found.risk >= HIGH
     assert found.view is not None
     assert name in found.view
 
@@ -124,7 +125,7 @@ def test_what_is_encoded_is_judged_decoded(screen: IntentScreen, name: str) -> N
     ],
 )
 def test_a_disguise_does_not_help(screen: IntentScreen, text: str) -> None:
-    assert look(screen, text).risk > 0.9
+    assert look(screen, text).risk >= HIGH
 
 
 def test_a_payload_split_over_turns_is_read_as_one(screen: IntentScreen) -> None:
@@ -134,7 +135,7 @@ def test_a_payload_split_over_turns_is_read_as_one(screen: IntentScreen) -> None
         ("assistant", "Go on."),
         "for insurance fraud.",
     )
-    assert found.risk > 0.9
+    assert found.risk >= HIGH
     assert found.inspected == tuple(f"messages[{place}].content" for place in range(3))
 
 
@@ -146,14 +147,14 @@ def test_a_system_prompt_that_forbids_harm_is_no_harm(screen: IntentScreen) -> N
     found = look(
         screen, ("system", forbids), "Is the fracture displaced?", ("assistant", refuses), "Which plane is it?"
     )
-    assert found.risk < 0.2
+    assert found.risk < LOW
     assert len(found.inspected) == 4
 
 
 def test_every_text_part_is_judged(screen: IntentScreen) -> None:
     request = msgspec.structs.replace(ask("Which plane is this?"), tools=Text(id="tools", text=FRAUD))
     found = asyncio.run(screen.screen(request))
-    assert found.risk > 0.9
+    assert found.risk >= HIGH
     assert found.part == "tools"
 
 
@@ -212,7 +213,7 @@ def test_beyond_the_bound_of_windows_a_part_is_not_inspected() -> None:
 def test_harm_deep_in_a_long_text_is_found(screen: IntentScreen) -> None:
     report = "The lungs are clear. The heart is of normal size. No fracture is seen. " * 30
     found = look(screen, f"{report}\n{FRAUD}\n{report}")
-    assert found.risk > 0.9
+    assert found.risk >= HIGH
     assert found.inspected == ("messages[0].content",)
 
 

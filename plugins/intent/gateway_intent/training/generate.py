@@ -18,7 +18,8 @@ Split = str
 class Example(Struct, frozen=True, kw_only=True):
     """A text with what it is. `label` is a harm (``H01``…), a benign task (``B01``…) or ``benign``; None: not known.
 
-    Twins share `pair`. `source` is the file or template family it comes from.
+    Twins share `pair`. `source` is the file or template family it comes from. `clinical` says whether it is about
+    clinical work, `technique` which jailbreak it is wrapped in (``J01``…, or ``none``); None: not known.
     """
 
     text: str
@@ -27,6 +28,8 @@ class Example(Struct, frozen=True, kw_only=True):
     split: Split
     source: str
     pair: str | None = None
+    clinical: bool | None = None
+    technique: str | None = None
 
 
 def split_of(key: str, *, calibrate: int = 8, test: int = 12) -> Split:
@@ -39,11 +42,14 @@ def _wrapped(text: str, split: Split, seed: int) -> tuple[str, str]:
     rng = seeded(seed)
     held: Mapping[str, voices.Wrapping] = voices.HELD_WRAPPINGS if split == "test" else voices.WRAPPINGS
     name = rng.choice(sorted(held))
-    return held[name](text, rng), name
+    return held[name](text, rng), voices.TECHNIQUES[name]
 
 
-def spoken(core: Core, text: str, slots: Slots, split: Split, seed: int, *, wrap: float = 0.15) -> str:
-    """Say a template's text in an opener, a voice, and sometimes a jailbreak's wrapping, all chosen by `seed`."""
+def spoken(core: Core, text: str, slots: Slots, split: Split, seed: int, *, wrap: float = 0.15) -> tuple[str, str]:
+    """Say a template's text in an opener, a voice, and sometimes a jailbreak's wrapping, all chosen by `seed`.
+
+    Gives the text and the technique of the wrapping, ``none`` for none.
+    """
     rng = seeded(seed)
     filled = expand(text, slots, seed)
     if core.phrase:
@@ -51,8 +57,8 @@ def spoken(core: Core, text: str, slots: Slots, split: Split, seed: int, *, wrap
         filled = voices.opened(filled, rng.choice(openers))
     said = voices.voiced(capital(filled) if rng.random() < 0.9 else filled, rng.getrandbits(32))
     if rng.random() < wrap:
-        said, _ = _wrapped(said, split, rng.getrandbits(32))
-    return said
+        return _wrapped(said, split, rng.getrandbits(32))
+    return said, "none"
 
 
 def twins(seed: int = 0, variants: int = 10) -> Iterator[Example]:
@@ -67,10 +73,12 @@ def twins(seed: int = 0, variants: int = 10) -> Iterator[Example]:
                 slots = Slots(seeded(rng.getrandbits(32)), modalities[(start + number) % len(modalities)])
                 choice = rng.getrandbits(32)
                 pair = f"{core.family}.{number}"
-                harmful = spoken(core, core.text, slots, split, choice)
-                benign = spoken(core, core.benign or "", slots, split, choice)
-                yield Example(text=harmful, harmful=True, label=harm, split=split, source=harm, pair=pair)
-                yield Example(text=benign, harmful=False, label="benign", split=split, source=harm, pair=pair)
+                for said, harmful in ((core.text, True), (core.benign or "", False)):
+                    text, technique = spoken(core, said, slots, split, choice)
+                    yield Example(
+                        text=text, harmful=harmful, label=harm if harmful else "benign", split=split, source=harm,
+                        pair=pair, clinical=None if harm == "H17" else True, technique=technique,
+                    )  # fmt: skip
 
 
 def singles(seed: int = 0, variants: int = 12) -> Iterator[Example]:
@@ -85,8 +93,12 @@ def singles(seed: int = 0, variants: int = 12) -> Iterator[Example]:
             spread = variants if core.label not in {"system", "answer", "report"} else variants // 2
             for _ in range(spread):
                 slots = Slots(seeded(rng.getrandbits(32)), rng.choice(modalities))
-                text = spoken(core, core.text, slots, split, rng.getrandbits(32), wrap=0.08)
-                yield Example(text=text, harmful=harmful, label=core.label, split=split, source=name)
+                text, technique = spoken(core, core.text, slots, split, rng.getrandbits(32), wrap=0.08)
+                clinical = True if name == "clinical" else (False if core.label == "benign" else None)
+                yield Example(
+                    text=text, harmful=harmful, label=core.label, split=split, source=name, clinical=clinical,
+                    technique=technique,
+                )  # fmt: skip
         for kind in ("system", "answer", "report"):
             for split in ("train", "calibrate", "test"):
                 cores = kinds.get(f"{kind}:{split}", [])
@@ -94,7 +106,7 @@ def singles(seed: int = 0, variants: int = 12) -> Iterator[Example]:
                     slots = Slots(seeded(rng.getrandbits(32)), rng.choice(modalities))
                     some = rng.sample(cores, min(len(cores), rng.randint(2, 4)))
                     text = " ".join(expand(core.text, slots, rng.getrandbits(32)) for core in some)
-                    yield Example(text=text, harmful=False, label=kind, split=split, source=name)
+                    yield Example(text=text, harmful=False, label=kind, split=split, source=name, technique="none")
 
 
 def stories(seed: int = 0, count: int = 700) -> Iterator[Example]:
@@ -102,10 +114,13 @@ def stories(seed: int = 0, count: int = 700) -> Iterator[Example]:
     rng = seeded(seed + 2)
     for _ in range(count):
         text = voices.exam_question(rng) if rng.random() < 0.8 else voices.vignette(rng)
-        yield Example(text=text, harmful=False, label="B12", split=split_of(text), source="stories")
+        yield Example(
+            text=text, harmful=False, label="B12", split=split_of(text), source="stories", clinical=True,
+            technique="none",
+        )  # fmt: skip
 
 
-def mixed(examples: list[Example], seed: int = 0, share: float = 0.12) -> Iterator[Example]:
+def mixed(examples: list[Example], seed: int = 0, share: float = 0.06) -> Iterator[Example]:
     """Give conversations and noise made of `examples`: a harmful turn among benign ones stays harmful.
 
     A wrongly decoded benign text is benign. Splits are not crossed.
@@ -117,17 +132,25 @@ def mixed(examples: list[Example], seed: int = 0, share: float = 0.12) -> Iterat
         if not benign:
             continue
         for example in rng.sample(pool, int(share * len(pool))):
-            others = [rng.choice(benign).text for _ in range(rng.choice((1, 1, 2)))]
-            turns = [example.text, *others]
+            others = [rng.choice(benign) for _ in range(rng.choice((1, 1, 2)))]
+            turns = [example, *others]
             rng.shuffle(turns)
-            text = rng.choice(("\n", " ", "\n\n")).join(turns)
-            yield Example(text=text, harmful=example.harmful, label=example.label, split=split, source="mixed")
+            text = rng.choice(("\n", " ", "\n\n")).join(turn.text for turn in turns)
+            one = {turn.clinical for turn in turns}
+            used = [turn.technique for turn in turns if turn.technique != "none"]
+            yield Example(
+                text=text, harmful=example.harmful, label=example.label, split=split, source="mixed",
+                clinical=one.pop() if len(one) == 1 else None, technique=used[0] if used else "none",
+            )  # fmt: skip
         for example in rng.sample(benign, int(share * len(benign) / 3)):
             text = voices.garbled(example.text, rng)
             yield Example(text=text, harmful=False, label="benign", split=split, source="garbled")
 
 
-def generate(seed: int = 0, variants: int = 10) -> list[Example]:
+def generate(seed: int = 0, variants: int = 3) -> list[Example]:
     """Make every generated example. The same arguments give the same list."""
+    from gateway_intent.training.natural import natural  # it makes its examples of this module's
+
     made = [*twins(seed, variants), *singles(seed, variants + 2), *stories(seed, 70 * variants)]
+    made += natural(seed, variants)
     return [*made, *mixed(made, seed)]

@@ -1,16 +1,16 @@
-"""The network that is trained: MiniLM, mean pooling, unit length, and two linear heads; and its loss."""
+"""The network that is trained: MiniLM, mean pooling, unit length, and four linear heads; and its loss."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from gateway_intent.loading import BASE_SHA256, Linear, sha256
-from gateway_intent.training.templates import HARMS
+from gateway_intent.training.templates import HARMS, TECHNIQUES
 
 DIMENSIONS = 384
 SCALE = 16.0
@@ -61,23 +61,55 @@ def base_encoder() -> Encoder:
     return encoder
 
 
+class Logits(NamedTuple):
+    """What the heads give for a batch: (batch,), (batch, harms), (batch,), (batch, techniques)."""
+
+    risk: torch.Tensor
+    category: torch.Tensor
+    clinical: torch.Tensor
+    technique: torch.Tensor
+
+
+class Targets(NamedTuple):
+    """What is known of a batch, each (batch,).
+
+    `category`, `clinical` and `technique` are -1 where not known; `pair` numbers the twins, -1 for none.
+    """
+
+    harmful: torch.Tensor
+    category: torch.Tensor
+    clinical: torch.Tensor
+    technique: torch.Tensor
+    pair: torch.Tensor
+
+
 class IntentModel(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
-    """The encoder with its heads: a logit of harm, and one logit for each harm category."""
+    """The encoder with its heads: logits of harm, of each harm category, of clinical work, of each technique."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.risk = nn.Linear(DIMENSIONS, 1)
         self.category = nn.Linear(DIMENSIONS, len(HARMS))
+        self.clinical = nn.Linear(DIMENSIONS, 1)
+        self.technique = nn.Linear(DIMENSIONS, len(TECHNIQUES))
 
-    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give (batch,) and (batch, categories) logits."""
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> Logits:
+        """Give the logits of a batch."""
         vectors = SCALE * self.encoder(input_ids, mask)
-        return self.risk(vectors).squeeze(1), self.category(vectors)
+        return Logits(
+            self.risk(vectors).squeeze(1), self.category(vectors), self.clinical(vectors).squeeze(1),
+            self.technique(vectors),
+        )  # fmt: skip
 
-    def heads(self) -> tuple[Linear, Linear]:
-        """Give both heads as they apply to unit vectors."""
-        return _linear(self.risk), _linear(self.category)
+    def layers(self) -> tuple[nn.Linear, ...]:
+        """Give the heads, in the order of `Logits`."""
+        return self.risk, self.category, self.clinical, self.technique
+
+    def heads(self) -> tuple[Linear, Linear, Linear, Linear]:
+        """Give the heads as they apply to unit vectors, in the order of `Logits`."""
+        risk, category, clinical, technique = map(_linear, self.layers())
+        return risk, category, clinical, technique
 
 
 def _linear(layer: nn.Linear) -> Linear:
@@ -85,22 +117,23 @@ def _linear(layer: nn.Linear) -> Linear:
     return Linear(weight=tuple(tuple(row) for row in weight), bias=tuple(layer.bias.detach().tolist()))
 
 
-def loss_of(
-    logits: tuple[torch.Tensor, torch.Tensor], harmful: torch.Tensor, category: torch.Tensor, pair: torch.Tensor
-) -> torch.Tensor:
+def loss_of(logits: Logits, known: Targets) -> torch.Tensor:
     """Give the loss of a batch.
 
-    Cross-entropy of risk (targets smoothed by 0.02), of category where it is known (-1: not), and of twins: the
-    harmful one must stand above the benign one (Burges et al., 2005, RankNet). `pair` numbers the pairs, -1 for none;
-    the harmful twin stands before the benign one.
+    Cross-entropy of risk (targets smoothed by 0.02), of the other heads where their target is known, and of twins: the
+    harmful one must stand above the benign one (Burges et al., 2005, RankNet). The harmful twin stands before the
+    benign one.
     """
-    risk, categories = logits
-    target = harmful * 0.96 + 0.02
-    loss = nn.functional.binary_cross_entropy_with_logits(risk, target)
-    known = category >= 0
-    if bool(known.any()):
-        loss = loss + 0.25 * nn.functional.cross_entropy(categories[known], category[known])
-    first = ((pair[:-1] >= 0) & (pair[:-1] == pair[1:])).nonzero().squeeze(1)
+    cross = nn.functional.binary_cross_entropy_with_logits
+    loss = cross(logits.risk, known.harmful * 0.96 + 0.02)
+    for given, target in ((logits.category, known.category), (logits.technique, known.technique)):
+        there = target >= 0
+        if bool(there.any()):
+            loss = loss + 0.2 * nn.functional.cross_entropy(given[there], target[there])
+    there = known.clinical >= 0
+    if bool(there.any()):
+        loss = loss + 0.2 * cross(logits.clinical[there], known.clinical[there] * 0.96 + 0.02)
+    first = ((known.pair[:-1] >= 0) & (known.pair[:-1] == known.pair[1:])).nonzero().squeeze(1)
     if len(first):
-        loss = loss + 0.5 * nn.functional.softplus(2.0 - (risk[first] - risk[first + 1])).mean()
+        loss = loss + 0.5 * nn.functional.softplus(2.0 - (logits.risk[first] - logits.risk[first + 1])).mean()
     return loss

@@ -33,6 +33,13 @@ _HARM = {
 }
 
 
+_CLINICAL = {
+    "medsafetybench": True, "vqa_rad": True, "medquad_sample": True, "chatdoctor_sample": True, "slake_en": True,
+    "vqa_med_2021": True, "catqa": False,
+}  # fmt: skip
+"""Whether a source is about clinical work; XSTest and Do-Not-Answer hold both kinds."""
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """Read one file of rows.
 
@@ -78,10 +85,16 @@ def load(folder: Path, sources: tuple[str, ...] = TRAINED) -> Iterator[Example]:
             split = split_of_row(source, row)
             harmful = row["label"] == "harmful"
             label = _harm(row, source) if harmful else "benign"
-            yield Example(text=text, harmful=harmful, label=label, split=split, source=source)
+            yield Example(
+                text=text, harmful=harmful, label=label, split=split, source=source, clinical=_CLINICAL.get(source),
+                technique="none",
+            )  # fmt: skip
             safe = row.get("safe_response")
             if safe and len(seen) % 3 == 0:
-                yield Example(text=safe[:500], harmful=False, label="answer", split=split, source=f"{source}.answers")
+                yield Example(
+                    text=safe[:500], harmful=False, label="answer", split=split, source=f"{source}.answers",
+                    technique="none",
+                )  # fmt: skip
 
 
 def probes() -> Iterator[Example]:

@@ -17,6 +17,8 @@ from msgspec import Struct
 from gateway_intent.training.slots import Slots, seeded
 
 HARMS = tuple(f"H{number:02d}" for number in range(1, 18))
+TECHNIQUES = ("none", "J01", "J02", "J03", "J05", "J06", "J07", "J08", "J12", "J13")
+"""The jailbreak techniques that are told apart in text. J04 is seen by decoding; the others are in images."""
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
