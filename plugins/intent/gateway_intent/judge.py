@@ -46,7 +46,7 @@ class Judge:
     """A loaded encoder and head. Safe to share between threads.
 
     Each window runs alone, not in a padded batch: int8 activations are scaled over the whole batch, so a verdict would
-    depend on the texts beside it, and on one core a batch gains next to nothing (figures in the card).
+    depend on the texts beside it (decision 0042 says what that costs).
     """
 
     def __init__(self, weights: Weights, *, threads: int = 1) -> None:

@@ -59,9 +59,9 @@ class IntentScreen:
         if len(asked) > 1 and not pass_.read(asked[-1].id, joined, name="conversation"):
             # Where the turns together cannot be judged, none of them has been seen in what it is part of.
             inspected = [name for name in inspected if name not in typed]
-        return pass_.screening(tuple(dict.fromkeys(inspected)), self.clinical(request, asked, joined))
+        return pass_.screening(tuple(dict.fromkeys(inspected)), self._clinical(request, asked, joined, pass_))
 
-    def clinical(self, request: Request, asked: list[Text], joined: str) -> float | None:
+    def _clinical(self, request: Request, asked: list[Text], joined: str, pass_: _Pass) -> float | None:
         """Give the probability that the request is about clinical work; None for text that was found in images.
 
         The user's last words count, so that a change of subject is seen; where they are too few to tell, all of their
@@ -73,7 +73,7 @@ class IntentScreen:
             return 0.5 if request.images() else None
         last = asked[-1].text
         text = joined if len(last.split()) < SHORT else last
-        windows = itertools.islice(self.judge.windows(self.judge.tokens(text[:MAX_CHARS])), SHORT)
+        windows = itertools.islice(self.judge.windows(pass_.tokens(text[:MAX_CHARS])), SHORT)
         return max((self.judge.verdict(window).clinical for window in windows), default=0.5)
 
 
@@ -112,6 +112,13 @@ class _Pass:
         self._worst: tuple[Verdict, str, str] | None = None
         self._jailbreak: Finding | None = None
         self._notes: set[str] = set()
+        self._tokens: dict[str, Ids] = {}
+
+    def tokens(self, text: str) -> Ids:
+        """Give the token ids of a text, cut once however often it is looked at."""
+        if text not in self._tokens:
+            self._tokens[text] = self._judge.tokens(text)
+        return self._tokens[text]
 
     def read(self, part: str, text: str, name: str | None = None, *, typed: bool = False) -> bool:
         """Judge one text in all its readings; say whether it was judged whole.
@@ -151,7 +158,7 @@ class _Pass:
 
     def _verdicts(self, text: str, seen: set[Ids]) -> list[Verdict] | None:
         """Judge the windows of one reading: none where it was seen before, None where there are too many of them."""
-        ids = self._judge.tokens(text)
+        ids = self.tokens(text)
         if not ids or ids in seen:
             return []
         seen.add(ids)
@@ -186,7 +193,7 @@ class _Pass:
         for reading in readings:
             if reading.name == "raw" and normalised:
                 continue
-            if not readable(reading.text) or not self._judge.knows(self._judge.tokens(reading.text)):
+            if not readable(reading.text) or not self._judge.knows(self.tokens(reading.text)):
                 self._notes.add("language-not-read")
                 return False
         return True
