@@ -44,9 +44,8 @@ def test_the_readme_client_runs(serve: Serve, upstream: Upstream, tmp_path: Path
     from pydicom.data import get_testdata_file
 
     served = serve({"radiology": policy(upstream.url)})
-    (snippet,) = snippets(ROOT / "README.md", "python")
     script = tmp_path / "client.py"
-    script.write_text(snippet)
+    script.write_text("\n".join(snippets(ROOT / "README.md", "python")))
     env = {
         **os.environ,
         "GATEWAY_URL": served.base + "/v1",
@@ -56,6 +55,7 @@ def test_the_readme_client_runs(serve: Serve, upstream: Upstream, tmp_path: Path
     result = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("stop ") and str(upstream.answer) in result.stdout
+    assert result.stdout.endswith("[True, False]\n"), "the first input is flagged, the second is not"
 
 
 def test_the_readme_curl_runs(serve: Serve, upstream: Upstream) -> None:

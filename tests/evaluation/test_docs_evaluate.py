@@ -52,7 +52,7 @@ def test_the_commands_run(folder: Path) -> None:
         assert result.returncode in ((0, 1) if "--targets" in command else (0,)), command + result.stderr
         assert result.stdout
     assert (folder / "report" / "screen.html").is_file()
-    assert "revision: 2" in (folder / "policies" / "radiology.yaml").read_text()
+    assert "revision: 3" in (folder / "policies" / "radiology.yaml").read_text()
 
 
 @pytest.mark.parametrize("command", [screen, calibrate], ids=lambda c: c.name)
