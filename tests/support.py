@@ -203,8 +203,8 @@ def policy(upstream_url: str, **changes: str) -> str:
         "demonstrations": "{stage: clinical, deadline: 5s}",
         "audit": "[{stage: refusal}, {stage: harmful-compliance}, {stage: phi, on_finding: redact},"
         " {stage: demonstration-leak}]",
-        "tiers": "[{below: 0.2, budget: {demonstrations: 4, mix: 0.5}},"
-        " {below: 0.9, budget: {demonstrations: 8, mix: 0.5}}]",
+        "tiers": "[{below: 0.3, budget: {demonstrations: 4, mix: 0.5}},"
+        " {below: 0.5, budget: {demonstrations: 8, mix: 0.5}}]",
         "over_defense": "{retry: {demonstrations: 16, mix: 0.25}}",
     }
     return "\n".join(f"{key}: {value}" for key, value in (lines | changes).items() if value) + "\n"
