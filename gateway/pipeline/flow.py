@@ -190,7 +190,7 @@ class Pipeline:
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             stop: Verdict = Withhold(reasons=(reason,), rule="demonstrations")
             return Attempt(budget=budget, injected=injected, completed=None, audits=(), verdict=stop)
-        prompt = msgspec.structs.replace(bare, demonstrations=demonstrations)
+        prompt = self._shown(bare, demonstrations)
         completed = await self._complete(prompt, number, end)
         if isinstance(completed, StageFailed):
             reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)
@@ -199,6 +199,12 @@ class Pipeline:
         audits = await self._audit(prompt, completed.completion, number, end)
         verdict = release(self.policy, admission, completed.completion, audits, number)
         return Attempt(budget=budget, injected=injected, completed=completed, audits=audits, verdict=verdict)
+
+    def _shown(self, bare: Prompt, demonstrations: tuple[Demonstration, ...]) -> Prompt:
+        spec = self.policy.demonstrations
+        if spec is None:
+            return bare
+        return msgspec.structs.replace(bare, demonstrations=demonstrations, form=spec.form, role=spec.role)
 
     async def _inject(self, request: Request, budget: Budget, number: int, end: float) -> Injected | StageFailed | None:
         spec = self.policy.demonstrations

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.values import Budget
+from gateway.values import Budget, Form
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -106,10 +106,17 @@ class PrescreenSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class DemonstrationsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The injector. `allow_if_unavailable` asks the model without demonstrations when it failed: off unless written."""
+    """The injector, and how the model is shown what it gives.
+
+    `form`: ``turns`` of a chat, or ``packed`` into the first message, for models that were not trained on many turns.
+    `role` is a system prompt that goes with the demonstrations, such as who the model is to be.
+    `allow_if_unavailable` asks the model without demonstrations when it failed: off unless written.
+    """
 
     stage: Name
     deadline: Duration = Duration(seconds=1.0)
+    form: Form = "turns"
+    role: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
     allow_if_unavailable: bool = False
     config: dict[str, Any] = {}
 
