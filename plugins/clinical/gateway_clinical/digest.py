@@ -1,4 +1,7 @@
-"""Write the manifest of the library again, after a reviewed change: ``python -m gateway_clinical.digest [FOLDER]``."""
+"""Write the manifest of the library again, after a reviewed change: ``python -m gateway_clinical.digest [FOLDER]``.
+
+What was signed before is then signed no more: ``python -m gateway_clinical.sign --key FILE [FOLDER]`` comes next.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from gateway_clinical.library import HOME, MANIFEST, load, manifest_of
+from gateway_clinical.library import HOME, read
+from gateway_clinical.manifest import MANIFEST, manifest_of
 
 
 def main(arguments: list[str]) -> int:
-    """Digest the library, write its manifest, load it back as a check, and print what it is."""
+    """Digest the library, write its manifest, read it back as a check, and print what it is."""
     folder = Path(arguments[0]) if arguments else HOME
     try:
         text = msgspec.json.format(msgspec.json.encode(manifest_of(folder), order="sorted"), indent=2)
         (folder / MANIFEST).write_bytes(text + b"\n")
-        library = load(folder)
+        library = read(folder)
     except (ValueError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
