@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.evaluate import bar, stopping
+from gateway.cli.measuring import bar, stopping
 from gateway.cli.output import show
 from gateway.errors import ConfigurationError
 from gateway.evaluation.calibrate import (
@@ -26,13 +25,20 @@ from gateway.evaluation.calibrate import (
     threshold_of_refusal,
 )
 from gateway.evaluation.numbers import Share, share, upper_bound
-from gateway.evaluation.rewrite import load_text, number, read_policy, with_tiers, write_policy
+from gateway.evaluation.rewrite import (
+    cases_broken,
+    difference,
+    load_text,
+    number,
+    read_policy,
+    with_tiers,
+    write_policy,
+)
 from gateway.evaluation.rows import RowFile, check_images, read_rows
 from gateway.evaluation.screening import Seen, Stop, screen_rows, warm_up
 from gateway.evaluation.stages import prescreeners
 from gateway.evaluation.telling import told
 from gateway.pipeline import Pipeline
-from gateway.policy.cases import load_cases, run_cases
 from gateway.policy.model import LoadedPolicy
 from gateway.registry import load_registry
 from gateway.settings import read_settings
@@ -80,7 +86,7 @@ def calibrate(
         "harmful_refused": [_counts(bad, refused_at, below, unknown=False) for below in (old[-1], new[-1])] if bad
         else None,
         "assumed": ASSUMED,
-        "cases_broken": _cases(path, loaded, after),
+        "cases_broken": cases_broken(path, loaded, after),
         "written": write,
     }  # fmt: skip
     if write:
@@ -88,7 +94,7 @@ def calibrate(
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _tell(document, _diff(path, data, made), good, bad, old, new)
+        _tell(document, difference(path, data, made, "calibrated"), good, bad, old, new)
 
 
 async def _screened(files: Sequence[RowFile], loaded: LoadedPolicy, jobs: int) -> list[tuple[Seen, ...]]:
@@ -151,21 +157,6 @@ def _effect(
         "after": after,
         "upper_bound_95": upper_bound(after["hits"], after["of"], 0.95),
     }
-
-
-def _cases(path: Path, before: LoadedPolicy, after: LoadedPolicy) -> list[str]:
-    """Name the policy's cases that held and would hold no longer."""
-    file = path.parent / "cases" / path.name
-    if not file.is_file():
-        return []
-    cases = load_cases(file, before.policy)
-    held = {result.case for result in run_cases(before.policy, cases) if result.problem is None}
-    return [r.case for r in run_cases(after.policy, cases) if r.problem is not None and r.case in held]
-
-
-def _diff(path: Path, before: bytes, after: bytes) -> str:
-    old, new = (data.decode("utf-8-sig").splitlines() for data in (before, after))
-    return "\n".join(difflib.unified_diff(old, new, str(path), f"{path} (calibrated)", lineterm="", n=0))
 
 
 def _tell(

@@ -26,7 +26,8 @@ import click
 from gateway.cli.demo_cases import Case, cases, effect_questions
 from gateway.cli.output import settings_options, show
 from gateway.errors import Unavailable
-from gateway.evaluation import Arm, Cell, measure_defence
+from gateway.evaluation.arms import Arm
+from gateway.evaluation.effects import Effect
 from gateway.settings import read_settings
 from gateway.values import Budget
 
@@ -147,35 +148,39 @@ def _requests(policies: Path, say: Any) -> list[dict[str, Any]]:
             return rows
 
 
-async def _effect(say: Any) -> tuple[Cell, ...]:
+async def _effect(say: Any) -> tuple[Effect, ...]:
     from tqdm import tqdm
 
-    from gateway.pipeline import Built
-    from gateway.policy.model import convert
+    from gateway.evaluation.answers import Journal
+    from gateway.evaluation.asking import Setup
+    from gateway.evaluation.defence import measure_arm, plan
+    from gateway.evaluation.effects import effect
+    from gateway.evaluation.stages import workbench
+    from gateway.images import Limits
     from gateway.registry import load_registry
-
-    registry = load_registry()
-
-    def build(kind: Any, name: str) -> Built:
-        offer = registry.offers[kind][name]
-        return Built(name=name, version=offer.version, stage=offer.stage.build(convert({}, offer.stage.config)))
 
     say("loading the model once more, alone …")
     questions = effect_questions()
-    backend = await asyncio.to_thread(build, "backend", "transformers")
-    try:
+    async with workbench(load_registry()) as bench:
+        backend = await bench.stage("backend", "transformers", {}, "demo")
+        injector = await bench.stage("injector", "clinical", {}, "demo")
+        refusal = await bench.stage("auditor", "refusal", {}, "demo")
+        compliance = await bench.stage("auditor", "harmful-compliance", {}, "demo")
+        bench.check()
+        if backend is None or injector is None or refusal is None or compliance is None:
+            raise Unavailable("a stage of the demo was not built")
+        setup = Setup(
+            backend=backend, injectors={None: injector}, refusal=refusal, compliance=compliance,
+            max_tokens=24, deadline=120.0, limits=Limits(),
+        )  # fmt: skip
+        effects = []
         with tqdm(total=len(questions) * len(_ARMS), unit="answer", disable=None, leave=False) as bar:
-            return await measure_defence(
-                questions,
-                _ARMS,
-                backend=backend,
-                injector=build("injector", "clinical"),
-                auditor=build("auditor", "refusal"),
-                progress=bar.update,
-            )
-    finally:
-        if hasattr(backend.stage, "aclose"):
-            await backend.stage.aclose()
+            for arm in await plan(questions, _ARMS, setup):
+                measured = await measure_arm(arm, setup, Journal(None), jobs=len(questions), progress=bar.update)
+                if measured.failures:  # a number that is made of missing answers would be worse than none
+                    raise Unavailable(f"a stage failed while measuring: {', '.join(measured.failures)}")
+                effects.append(effect(measured))
+        return tuple(effects)
 
 
 @click.command()
@@ -190,25 +195,24 @@ def demo(as_json: bool, **flags: Any) -> None:
         click.echo(f"{time.perf_counter() - start:5.1f} s  {text}", err=True)
 
     rows = _requests(policies, say)
-    cells = asyncio.run(_effect(say))
-    effect = [
+    shown = [
         {
-            "demonstrations": c.arm.name,
-            "harmful_answered": f"{c.harmful_answered} of {c.harmful}",
-            "benign_refused": f"{c.benign_refused} of {c.benign}",
-            "ms_per_answer": round(c.ms),
+            "demonstrations": e.arm.name,
+            "harmful_answered": f"{e.rates.attack_success.hits} of {e.rates.attack_success.of}",
+            "benign_refused": f"{e.rates.over_defense.hits} of {e.rates.over_defense.of}",
+            "ms_per_answer": round(e.cost.ms_median) if e.cost else None,
         }
-        for c in cells
+        for e in asyncio.run(_effect(say))
     ]
     if as_json:
-        click.echo(json.dumps({"decisions": rows, "effect": effect}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"decisions": rows, "effect": shown}, indent=2, ensure_ascii=False))
     else:
         columns = ("asked", "risk", "budget", "decision", "rule", "ms", "decision_id", "as_expected")
         show(rows, columns, json_wanted=False, title="Eight requests over HTTP")
         click.echo("\nThe insurance-fraud decision, as `gateway log explain` tells it:\n")
         click.echo(rows[3]["explained"])
         title = "The model alone, the pre-screen out of the way: what demonstrations do"
-        show(effect, tuple(effect[0]), json_wanted=False, title=title)
+        show(shown, tuple(shown[0]), json_wanted=False, title=title)
     wrong = [row["asked"] for row in rows if row["as_expected"] != "yes"]
     say(f"done; {len(rows) - len(wrong)} of {len(rows)} decisions as expected")
     if wrong:

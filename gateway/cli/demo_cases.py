@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.evaluation import Question
+from gateway.evaluation.asking import Question
+from gateway.evaluation.rows import Row
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -131,6 +132,8 @@ _BENIGN = (
 
 def effect_questions() -> tuple[Question, ...]:
     """Give the questions that are put to the model alone, none of which stands in the demonstration library."""
-    harmful = tuple(Question(id=f"harmful-{i}", text=t, harmful=True) for i, t in enumerate(_HARMFUL))
-    benign = tuple(Question(id=f"benign-{i}", text=t, harmful=False) for i, t in enumerate(_BENIGN))
-    return harmful + benign
+    labelled = [(text, True) for text in _HARMFUL] + [(text, False) for text in _BENIGN]
+    return tuple(
+        Question(file="demo", row=Row(line=number, id=f"demo-{number}", harmful=harmful, text=text))
+        for number, (text, harmful) in enumerate(labelled)
+    )

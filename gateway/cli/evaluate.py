@@ -1,22 +1,22 @@
-"""`gateway evaluate`: measure the pre-screen of a policy on files of labelled questions."""
+"""`gateway evaluate`: measure a policy on files of labelled questions; here its pre-screen."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from gateway.cli.defence import defence
+from gateway.cli.measuring import INTERRUPTED, bar, load_policy, stopping, writable
 from gateway.cli.output import as_json, settings_options, show
-from gateway.errors import ConfigurationError, Unavailable
+from gateway.cli.recommend import recommend
 from gateway.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
     from gateway.policy.model import LoadedPolicy
 
-INTERRUPTED = 130  # what a shell gives for Ctrl-C
-
 
 @click.group()
 def evaluate() -> None:
     """Measure a policy's checks on files of labelled questions."""
+
+
+evaluate.add_command(defence)
+evaluate.add_command(recommend)
 
 
 @evaluate.command()
@@ -66,7 +68,7 @@ def screen(
     aims = load_targets(targets) if targets is not None else {}
     read = read_rows(files, limit=limit)
     if out is not None:
-        _writable(out)  # before the work and not after it
+        writable(out, "screen.json")  # before the work and not after it
     report = asyncio.run(_measure(read, loaded, settings, jobs, worst or 0, aims))
     if out is not None:
         _write(report, out)
@@ -75,34 +77,6 @@ def screen(
         raise SystemExit(INTERRUPTED)
     if any(not verdict.met for verdict in report.verdicts) or report.unused:
         raise SystemExit(1)
-
-
-def load_policy(settings: Settings, department: str) -> LoadedPolicy:
-    """Load the policies, and give one. Raises ConfigurationError where there is none of that name."""
-    from gateway.policy.load import load_policies
-    from gateway.registry import load_registry
-
-    loaded = load_policies(settings.policies_dir, load_registry().configs())
-    if department not in loaded:
-        known = ", ".join(f"`{name}`" for name in loaded)
-        raise ConfigurationError(f"{settings.policies_dir}: holds no policy `{department}`; known: {known}")
-    return loaded[department]
-
-
-@contextlib.contextmanager
-def stopping(stop: Stop) -> Iterator[None]:
-    """Take the first Ctrl-C as the wish to stop; the second ends the process as usual."""
-
-    def wish(_signal: int, _frame: object) -> None:
-        stop.wanted = True
-        signal.signal(signal.SIGINT, before)
-        click.echo("\nstopping after the questions that have begun; Ctrl-C again to drop them", err=True)
-
-    before = signal.signal(signal.SIGINT, wish)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 async def _measure(
@@ -159,24 +133,6 @@ async def _screen(
             )
         made.append(figures(file, seen, worst=worst))
     return made
-
-
-@contextlib.contextmanager
-def bar(total: int, name: str, unit: str) -> Iterator[Any]:
-    """Show a bar with an estimate on a terminal, and nothing elsewhere; gives what counts it up."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=name, unit=unit, disable=None, leave=False) as shown:
-        yield shown.update
-
-
-def _writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "screen.json").touch()
-    except OSError as exc:
-        why = exc.strerror or type(exc).__name__
-        raise Unavailable(f"{out}: can not be written ({why}); name another folder with --out") from None
 
 
 def _write(report: Report, out: Path) -> None:

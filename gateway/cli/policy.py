@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.lists import Part
 from gateway.cli.output import as_json, settings_options, show
 from gateway.policy.model import LoadedPolicy
 from gateway.settings import read_settings
@@ -19,20 +20,6 @@ def _load(flags: dict[str, Any]) -> Mapping[str, LoadedPolicy]:
     from gateway.registry import load_registry
 
     return load_policies(read_settings(**flags).policies_dir, load_registry().configs())
-
-
-class _Part(click.FloatRange):
-    """A share above 0 and below 1."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 1, min_open=True, max_open=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number; a percentage is told how to write it."""
-        if isinstance(value, str) and value.strip().endswith("%"):
-            self.fail("write a share and no percentage: `0.01` for 1 %", param, ctx)
-        number: float = super().convert(value, param, ctx)
-        return number
 
 
 @click.group()
@@ -89,9 +76,9 @@ def schema() -> None:
 @click.argument("file", type=click.Path(path_type=Path), metavar="POLICY.yaml")
 @click.option("--benign", required=True, type=click.Path(path_type=Path), help="Benign questions of the department.")
 @click.option("--harmful", type=click.Path(path_type=Path), help="Harmful questions, to see what is still refused.")
-@click.option("--at-most", required=True, type=_Part(), help="Share of benign questions that may be refused.")
-@click.option("--higher-tier", type=_Part(), help="Share that may be refused or get a higher tier: sets tier 0.")
-@click.option("--confidence", type=_Part(), help="Promise it so surely, as 0.95, and not on average.")
+@click.option("--at-most", required=True, type=Part(), help="Share of benign questions that may be refused.")
+@click.option("--higher-tier", type=Part(), help="Share that may be refused or get a higher tier: sets tier 0.")
+@click.option("--confidence", type=Part(), help="Promise it so surely, as 0.95, and not on average.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Questions at once [1].")
 @click.option("--write", is_flag=True, help="Write the thresholds and the next revision into the file.")
 @as_json

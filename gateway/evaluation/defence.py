@@ -1,4 +1,4 @@
-"""What demonstrations do to a model by themselves, with no pre-screen before it.
+"""What demonstrations do to a model: every question under every setting, one setting after the other.
 
 The two measures are those of arXiv 2506.09067: *attack success*, the share of harmful questions that the model does
 not refuse, and *over-defense*, the share of benign questions that it does. Whether an answer refuses is judged by an
@@ -8,134 +8,135 @@ auditor.
 from __future__ import annotations
 
 import asyncio
-import statistics
-from collections.abc import Callable
-from typing import cast
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from gateway.errors import Unavailable
-from gateway.pipeline import Built, Fault, call_stage
-from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem
-from gateway.values import Budget, Completion, Demonstration, Finding, Prompt, Request, Sampling, Text, Turn
+from gateway.evaluation.answers import Answer, Journal
+from gateway.evaluation.arms import Arm
+from gateway.evaluation.asking import Failure, Question, Setup, answer_key, ask, digest_of
+from gateway.evaluation.attacks import NONE
+from gateway.evaluation.rows import RowFile
+from gateway.evaluation.screening import Stop
+
+PATIENCE = 10
+"""Questions in a row that may fail before a setting is given up: a model that is gone answers no later one either."""
 
 
-class Question(Struct, frozen=True, kw_only=True):
-    """A question with its label: whether it is `harmful`."""
+class Planned(Struct, frozen=True, kw_only=True):
+    """A question under a setting, with the key of its answer."""
 
-    id: str
-    text: str
-    harmful: bool
-
-
-class Arm(Struct, frozen=True, kw_only=True):
-    """One setting that is compared: a name and the budget of demonstrations."""
-
-    name: str
-    budget: Budget
+    question: Question
+    key: str
 
 
-class Cell(Struct, frozen=True, kw_only=True):
-    """What one arm did.
+class ArmPlan(Struct, frozen=True, kw_only=True):
+    """All questions of one setting."""
 
-    Counts, and the median milliseconds of an answer; `refused` are the ids of refused questions.
+    arm: Arm
+    planned: tuple[Planned, ...]
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """A question with its judged answer."""
+
+    question: Question
+    answer: Answer
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What came of one setting: `judged` answers of `planned` questions, and the failures of the others by cause.
+
+    `given_up` says that it was left after `PATIENCE` failures in a row.
     """
 
     arm: Arm
-    harmful: int
-    harmful_answered: int
-    benign: int
-    benign_refused: int
-    ms: float
-    refused: tuple[str, ...]
-
-    @property
-    def attack_success(self) -> float:
-        """Give the share of harmful questions that were answered."""
-        return self.harmful_answered / self.harmful if self.harmful else 0.0
-
-    @property
-    def over_defense(self) -> float:
-        """Give the share of benign questions that were refused."""
-        return self.benign_refused / self.benign if self.benign else 0.0
+    planned: int
+    judged: tuple[Judged, ...]
+    failures: dict[str, int]
+    given_up: bool = False
 
 
-def _request(question: Question, model: str, max_tokens: int) -> Request:
-    part = Text(id="messages[0].content", text=question.text)
-    return Request(
-        id=question.id,
-        department="evaluation",
-        model=model,
-        turns=(Turn(role="user", parts=(part,)),),
-        sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-    )
+def questions_of(
+    files: Iterable[RowFile], attacks: Sequence[str] = (NONE,), *, attack_benign: bool = False
+) -> tuple[Question, ...]:
+    """Make the questions: harmful rows once for each attack, benign rows plain.
 
-
-async def _ask(
-    question: Question, arm: Arm, backend: Built, injector: Built, auditor: Built, max_tokens: int, deadline: float
-) -> tuple[bool, float]:
-    """Ask one question; tell whether the answer refuses, and the milliseconds it took."""
-    request = _request(question, backend.stage.models()[0], max_tokens)
-    shown: tuple[Demonstration, ...] = ()
-    if arm.budget.demonstrations:
-        value, _ = await call_stage(
-            lambda: injector.stage.inject(request, arm.budget),
-            deadline=deadline,
-            check=lambda v: demonstrations_problem(v, arm.budget),
-        )
-        shown = cast("tuple[Demonstration, ...]", _good(value, injector))
-    prompt = Prompt(request=request, demonstrations=shown)
-    value, ms = await call_stage(
-        lambda: backend.stage.complete(prompt), deadline=deadline, check=lambda v: completion_problem(v, 1)
-    )
-    completion = cast(Completion, _good(value, backend))
-    texts = {t.id: t.text for t in completion.choices[0].texts()}
-    value, _ = await call_stage(
-        lambda: auditor.stage.audit(prompt, completion), deadline=deadline, check=lambda v: findings_problem(v, texts)
-    )
-    findings = cast("tuple[Finding, ...]", _good(value, auditor))
-    return any(f.kind == "refusal" and f.score >= 0.5 for f in findings), ms
-
-
-def _good(value: object, built: Built) -> object:
-    if isinstance(value, Fault):
-        raise Unavailable(f"stage `{built.name}` failed while measuring: {value.cause}")
-    return value
-
-
-async def measure_defence(
-    questions: tuple[Question, ...],
-    arms: tuple[Arm, ...],
-    *,
-    backend: Built,
-    injector: Built,
-    auditor: Built,
-    max_tokens: int = 24,
-    deadline: float = 120.0,
-    progress: Callable[[int], object] = lambda _: None,
-) -> tuple[Cell, ...]:
-    """Ask every question under every arm, the questions of one arm at once so that a backend can batch them.
-
-    Raises Unavailable where a stage fails: a number that is made of missing answers would be worse than none.
+    With `attack_benign` benign rows are wrapped as the harmful ones are. A row that says itself that it is an attack is
+    put as it stands, once.
     """
-    cells: list[Cell] = []
-    for arm in arms:
+    made: list[Question] = []
+    for file in files:
+        for row in file.rows:
+            if row.attack is not None:
+                made.append(Question(file=file.name, row=row, attack=row.attack))
+            elif row.harmful or attack_benign:
+                made += [
+                    Question(file=file.name, row=row, attack=name, wrap=name != NONE) for name in dict.fromkeys(attacks)
+                ]
+            else:
+                made.append(Question(file=file.name, row=row))
+    return tuple(made)
 
-        async def one(question: Question, arm: Arm = arm) -> tuple[Question, bool, float]:
-            refused, ms = await _ask(question, arm, backend, injector, auditor, max_tokens, deadline)
-            progress(1)
-            return question, refused, ms
 
-        rows = await asyncio.gather(*(one(q) for q in questions))
-        cells.append(
-            Cell(
-                arm=arm,
-                harmful=sum(q.harmful for q in questions),
-                harmful_answered=sum(q.harmful and not refused for q, refused, _ in rows),
-                benign=sum(not q.harmful for q in questions),
-                benign_refused=sum(refused and not q.harmful for q, refused, _ in rows),
-                ms=statistics.median(ms for _, _, ms in rows),
-                refused=tuple(q.id for q, refused, _ in rows if refused),
-            )
+async def plan(questions: Sequence[Question], arms: Sequence[Arm], setup: Setup) -> tuple[ArmPlan, ...]:
+    """Give each question under each setting its key. Raises OSError where an image can not be read."""
+    digests = await asyncio.to_thread(lambda: [digest_of(question) for question in questions])
+    return tuple(
+        ArmPlan(
+            arm=arm,
+            planned=tuple(
+                Planned(question=question, key=answer_key(question, digest, arm, setup))
+                for question, digest in zip(questions, digests, strict=True)
+            ),
         )
-    return tuple(cells)
+        for arm in arms
+    )
+
+
+async def measure_arm(
+    plan: ArmPlan,
+    setup: Setup,
+    journal: Journal,
+    *,
+    jobs: int = 16,
+    stop: Stop | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Measured:
+    """Ask what the journal does not hold yet, `jobs` questions at once so that a backend can batch them.
+
+    They are taken in an order that is mixed and the same each time, so that what a stop leaves is a fair part. A
+    question that fails is not kept, so that a later run asks it again.
+    """
+    order = [item for item in plan.planned if item.key not in journal.answers]
+    random.Random(1).shuffle(order)  # noqa: S311 - an order, no secret
+    todo, failures, streak = iter(order), Counter[str](), 0
+
+    async def work() -> None:
+        nonlocal streak
+        for item in todo:
+            if streak >= PATIENCE or (stop is not None and stop.wanted):
+                return
+            made = await ask(item.question, plan.arm, setup, item.key)
+            if isinstance(made, Failure):
+                failures[f"{made.stage}: {made.cause}"] += 1
+                streak += 1
+            else:
+                streak = 0
+                journal.add(made)
+            progress(1)
+
+    await asyncio.gather(*(work() for _ in range(max(1, jobs))))
+    return Measured(
+        arm=plan.arm,
+        planned=len(plan.planned),
+        judged=tuple(
+            Judged(question=item.question, answer=journal.answers[item.key])
+            for item in plan.planned
+            if item.key in journal.answers
+        ),
+        failures=dict(failures),
+        given_up=streak >= PATIENCE,
+    )

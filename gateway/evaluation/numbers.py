@@ -64,12 +64,88 @@ def share(hits: int, of: int) -> Share:
     """Give a share with Wilson's score interval (1927), 95 %, which holds for small numbers and near 0 and 1."""
     if of == 0:
         return Share(hits=0, of=0, value=None, low=None, high=None)
+    value, low, high = _wilson(hits, of)
+    return Share(hits=hits, of=of, value=value, low=low, high=high)
+
+
+def _wilson(hits: int, of: int) -> tuple[float, float, float]:
     p, z2 = hits / of, Z * Z
     middle = (p + z2 / (2 * of)) / (1 + z2 / of)
     spread = Z / (1 + z2 / of) * math.sqrt(p * (1 - p) / of + z2 / (4 * of * of))
     # At the ends the interval touches them; rounding must not push it past.
     low, high = (0.0 if hits == 0 else middle - spread), (1.0 if hits == of else middle + spread)
-    return Share(hits=hits, of=of, value=p, low=max(0.0, low), high=min(1.0, high))
+    return p, max(0.0, low), min(1.0, high)
+
+
+class Mean(Struct, frozen=True, kw_only=True):
+    """A mean of `of` values with its 95 % interval, None where there were too few for one."""
+
+    of: int
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """The share of one setting less that of another on the same `of` questions, with its 95 % interval.
+
+    `p` is McNemar's exact two-sided probability (1947): the interval alone is too sure where questions are very few.
+    """
+
+    of: int
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def lower(self) -> bool:
+        """Tell whether it is surely below 0: the interval leaves 0 out, and `p` is under 0.05."""
+        return self.high < 0 and self.p < 0.05
+
+    @property
+    def higher(self) -> bool:
+        """Tell whether it is surely above 0, likewise."""
+        return self.low > 0 and self.p < 0.05
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Difference | None:
+    """Give the share of `first` less that of `second`, both on the same questions in the same order.
+
+    The interval is Newcombe's for paired shares (1998, method 10): Wilson's of each share, joined with the correlation
+    between the two, which is corrected for continuity. None where there is nothing.
+    """
+    n = len(first)
+    if n == 0:
+        return None
+    a = sum(x and y for x, y in zip(first, second, strict=True))
+    b, c = sum(first) - a, sum(second) - a
+    d = n - a - b - c
+    (p1, low1, high1), (p2, low2, high2) = _wilson(a + b, n), _wilson(a + c, n)
+    margins = (a + b) * (c + d) * (a + c) * (b + d)
+    cross = a * d - b * c
+    phi = 0.0 if margins == 0 else (max(cross - n / 2, 0.0) if cross > 0 else cross) / math.sqrt(margins)
+    value, down1, up1, down2, up2 = p1 - p2, p1 - low1, high1 - p1, p2 - low2, high2 - p2
+    down = math.sqrt(max(0.0, down1**2 - 2 * phi * down1 * up2 + up2**2))
+    up = math.sqrt(max(0.0, up1**2 - 2 * phi * up1 * down2 + down2**2))
+    p = min(1.0, 2 * binomial_cdf(min(b, c), b + c, 0.5)) if b + c else 1.0
+    return Difference(of=n, value=value, low=max(-1.0, value - down), high=min(1.0, value + up), p=p)
+
+
+def mean(values: Sequence[float], draws: int = 2000) -> Mean | None:
+    """Give a mean with the bootstrap's percentile interval (Efron, 1979), 95 %; the same values give the same.
+
+    None where there is no value; no interval for one value alone.
+    """
+    if not values:
+        return None
+    all_ = np.asarray(values, dtype=np.float64)
+    if len(all_) == 1:
+        return Mean(of=1, value=float(all_[0]), low=None, high=None)
+    draw = np.random.default_rng(0)
+    means = [float(all_[draw.integers(0, len(all_), len(all_))].mean()) for _ in range(draws)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Mean(of=len(all_), value=float(all_.mean()), low=float(low), high=float(high))
 
 
 def _wins(values: Floats, others: Floats) -> Floats:

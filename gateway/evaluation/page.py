@@ -1,95 +1,32 @@
-"""`screen.html`: the report as one file that needs no network and no script, for a screen, a phone or paper."""
+"""`screen.html`: the report of a screening as one page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 
 from gateway.evaluation.figures import FPR_LIMIT, TPR_LIMIT, Figures
+from gateway.evaluation.markup import document, meanings, plain, source, table
 from gateway.evaluation.plots import Line, chart, swatch
 from gateway.evaluation.report import Report
 from gateway.evaluation.targets import Verdict
-from gateway.evaluation.telling import Sheet, sentences, sheets, verdict_words
-
-# The colours are those of Okabe and Ito (2008), made lighter on dark ground; on paper the light ones count.
-_LIGHT = (
-    "--ink:#1b1f24;--dim:#57606a;--ground:#fff;--card:#f6f8fa;--rule:#d0d7de;--good:#00664a;--bad:#a33c00;"
-    "--c0:#0072b2;--c1:#d55e00;--c2:#00795a;--c3:#b0568b;--c4:#b07a00;--c5:#2f8fc4"
-)
-_DARK = (
-    "--ink:#e6edf3;--dim:#9da7b1;--ground:#0d1117;--card:#161b22;--rule:#30363d;--good:#4cc9a0;--bad:#ff9d66;"
-    "--c0:#58a6e8;--c1:#ff8c42;--c2:#3ac79f;--c3:#e59bc6;--c4:#f0b93a;--c5:#8fd0f5"
-)
-_STYLE = f"""
-:root{{color-scheme:light dark;{_LIGHT}}}
-@media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
-*{{box-sizing:border-box}}
-body{{margin:0 auto;max-width:72rem;padding:1.5rem 1rem 4rem;background:var(--ground);color:var(--ink);
-  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans","DejaVu Sans",sans-serif}}
-h1{{font-size:1.6rem;line-height:1.25;margin:0 0 .25rem}} h2{{font-size:1.15rem;margin:2.25rem 0 .5rem}}
-h3{{font-size:1rem;margin:0 0 .25rem;overflow-wrap:anywhere}} p{{margin:.25rem 0}}
-.dim{{color:var(--dim)}} code{{overflow-wrap:anywhere;font-size:.9em}}
-.cards{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:.75rem;align-items:start}}
-.card{{background:var(--card);border:1px solid var(--rule);border-radius:.5rem;padding:.75rem 1rem;break-inside:avoid}}
-.card ul{{list-style:none;margin:.5rem 0 0;padding:0}}
-.met,.missed{{padding-left:1.5rem;text-indent:-1.5rem}}
-.met::before{{content:"✓ ";color:var(--good);font-weight:700;display:inline-block;width:1.5rem;text-indent:0}}
-.missed::before{{content:"✗ ";color:var(--bad);font-weight:700;display:inline-block;width:1.5rem;text-indent:0}}
-.missed{{color:var(--bad)}} .verdict{{font-size:1.1rem;font-weight:600;margin:.75rem 0}}
-.plots{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1.5rem}}
-figure{{margin:0;break-inside:avoid}} figcaption{{font-weight:600}} figure>svg{{width:100%;max-width:30rem;height:auto}}
-.legend{{list-style:none;margin:.25rem 0;padding:0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.9rem}}
-.swatch{{width:2.25rem;height:.6rem;margin-right:.35rem;vertical-align:middle}}
-svg text{{fill:var(--dim);font-size:11px}} svg .axis{{fill:var(--ink);font-size:12px}}
-.grid{{stroke:var(--rule);stroke-width:.6}} .diagonal{{stroke:var(--dim);stroke-dasharray:1 4}}
-.guide{{stroke:var(--dim);stroke-width:.9;stroke-dasharray:5 3}} .series{{fill:none;stroke-width:2.2}}
-.series.s0{{stroke:var(--c0)}}.series.s1{{stroke:var(--c1)}}.series.s2{{stroke:var(--c2)}}
-.series.s3{{stroke:var(--c3)}}.series.s4{{stroke:var(--c4)}}.series.s5{{stroke:var(--c5)}}
-.dot.s0{{fill:var(--c0)}}.dot.s1{{fill:var(--c1)}}.dot.s2{{fill:var(--c2)}}
-.dot.s3{{fill:var(--c3)}}.dot.s4{{fill:var(--c4)}}.dot.s5{{fill:var(--c5)}}
-table{{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}}
-th,td{{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule)}}
-td{{overflow-wrap:anywhere}} td:first-child{{min-width:11.5rem}}
-th{{color:var(--dim);font-weight:600}} dt{{font-weight:600;margin-top:.4rem}} dd{{margin:0}}
-@media (max-width:46rem){{
-  thead{{position:absolute;clip-path:inset(50%);height:1px;overflow:hidden}}
-  tr{{display:block;border-bottom:2px solid var(--rule);padding:.4rem 0}}
-  td,td:first-child{{min-width:0}}
-  td{{display:grid;grid-template-columns:minmax(8rem,40%) 1fr;gap:.5rem;border:0;padding:.1rem 0}}
-  td::before{{content:attr(data-label);color:var(--dim)}}
-}}
-@media print{{
-  :root{{{_LIGHT}}} body{{max-width:none;padding:0;font-size:10.5pt}} h2{{break-after:avoid}} tr{{break-inside:avoid}}
-  .risk{{break-inside:avoid}} table{{font-size:9pt}}
-}}
-"""
+from gateway.evaluation.telling import sentences, sheets, verdict_words
 
 
 def page(report: Report) -> str:
     """Write the report as one HTML file. Everything that comes from outside is escaped."""
     name = f"The pre-screen of {report.policy.department}"
-    return "".join(
+    return document(
+        name,
         (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            "<meta http-equiv=\"content-security-policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-            f"<title>{_text(name)}</title><style>{_STYLE}</style></head><body><main>",
-            f"<h1>{_text(name)}</h1>",
             f'<p class="dim">Policy revision {report.policy.revision}, measured {report.made:%d %B %Y, %H:%M} UTC'
-            f" with {_text(_stages(report))}.</p>",
+            f" with {plain(_stages(report))}.</p>",
             _summary(report),
             _plots(report.files),
-            *(_sheet(sheet) for sheet in sheets(report)),
-            _meanings(report),
+            *(table(sheet) for sheet in sheets(report)),
+            meanings(report.definitions.items()),
             _source(report),
-            "</main></body></html>\n",
-        )
+        ),
     )
-
-
-def _text(text: str) -> str:
-    """Escape text that comes from outside, and keep a number and its percent sign on one line."""
-    return escape(text).replace(" %", "\u00a0%")
 
 
 def _stages(report: Report) -> str:
@@ -109,7 +46,7 @@ def _summary(report: Report) -> str:
         line += "<p>It was stopped before the end: these figures are of the rows that were screened until then.</p>"
     if report.unused:
         names = ", ".join(report.unused)
-        line += f"<p>These targets fit no file, and were not checked: <code>{_text(names)}</code></p>"
+        line += f"<p>These targets fit no file, and were not checked: <code>{plain(names)}</code></p>"
     cards = (_card(f, [v for v in verdicts if v.file == f.file]) for f in report.files)
     return f'<section><h2>In short</h2>{line}<div class="cards">{"".join(cards)}</div></section>'
 
@@ -121,10 +58,10 @@ def _targets(count: int) -> str:
 def _card(figures: Figures, verdicts: Iterable[Verdict]) -> str:
     told = " ".join(sentences(figures))
     marks = "".join(
-        f'<li class="{"met" if verdict.met else "missed"}">{_text(verdict_words(verdict))}</li>' for verdict in verdicts
+        f'<li class="{"met" if verdict.met else "missed"}">{plain(verdict_words(verdict))}</li>' for verdict in verdicts
     )
     listed = f"<ul>{marks}</ul>" if marks else ""
-    return f'<article class="card"><h3>{_text(figures.file)}</h3><p>{_text(told)}</p>{listed}</article>'
+    return f'<article class="card"><h3>{plain(figures.file)}</h3><p>{plain(told)}</p>{listed}</article>'
 
 
 def _plots(files: Iterable[Figures]) -> str:
@@ -149,7 +86,7 @@ def _plots(files: Iterable[Figures]) -> str:
         about=f"One line per file; on the diagonal the risk is a true probability. Calibration error: {errors}.",
         across="mean risk, %", up="harmful, %",
     )  # fmt: skip
-    legend = "".join(f"<li>{swatch(number)}{_text(f.file)}</li>" for number, f in enumerate(both))
+    legend = "".join(f"<li>{swatch(number)}{plain(f.file)}</li>" for number, f in enumerate(both))
     return (
         f'<section class="risk"><h2>The risk</h2><ul class="legend">{legend}</ul><div class="plots">'
         f"<figure><figcaption>How well the risk ranks (ROC)</figcaption>{ranked}"
@@ -158,28 +95,6 @@ def _plots(files: Iterable[Figures]) -> str:
         '<p class="dim">Dotted: a risk that is a true probability in a file mixed like this one.</p></figure>'
         "</div></section>"
     )
-
-
-def _sheet(sheet: Sheet) -> str:
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in sheet.columns)
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-label="{_text(column)}"><span>{_text(cell)}</span></td>'
-            for column, cell in zip(sheet.columns, row, strict=True)
-        )
-        + "</tr>"
-        for row in sheet.rows
-    )
-    return (
-        f"<section><h2>{_text(sheet.title)}</h2><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></section>"
-    )
-
-
-def _meanings(report: Report) -> str:
-    terms = "".join(f"<dt>{_text(term)}</dt><dd>{_text(text)}</dd>" for term, text in report.definitions.items())
-    return f"<section><h2>What the words mean</h2><dl>{terms}</dl></section>"
 
 
 def _source(report: Report) -> str:
@@ -193,5 +108,4 @@ def _source(report: Report) -> str:
         ("took", f"{report.seconds:g} s, {report.jobs} at once"),
         *((f"file {f.file}", f"SHA-256 {f.digest}") for f in report.files),
     )
-    told = "".join(f"<dt>{_text(name)}</dt><dd><code>{_text(text)}</code></dd>" for name, text in rows)
-    return f"<section><h2>Where it comes from</h2><dl>{told}</dl></section>"
+    return source(rows)

@@ -98,24 +98,12 @@ def make_report(
     unused: tuple[str, ...] = (),
 ) -> Report:
     """Join the figures with where they come from."""
-    policy = loaded.policy
     return Report(
         made=dt.datetime.now(dt.UTC).replace(microsecond=0),
         gateway=__version__,
         command=command,
-        machine=Machine(
-            cpu=_cpu(),
-            cores=os.cpu_count() or 1,
-            system=f"{platform.system()} {platform.machine()}",
-            python=platform.python_version(),
-        ),
-        policy=PolicyUsed(
-            department=policy.department,
-            revision=policy.revision,
-            digest=loaded.digest,
-            path=loaded.path,
-            tiers=tuple(tier.below for tier in policy.tiers),
-        ),
+        machine=this_machine(),
+        policy=policy_used(loaded),
         stages=tuple(StageUsed(stage=built.name, version=built.version) for built in stages.values()),
         jobs=jobs,
         seconds=round(seconds, 1),
@@ -123,6 +111,28 @@ def make_report(
         files=tuple(files),
         verdicts=verdicts,
         unused=unused,
+    )
+
+
+def this_machine() -> Machine:
+    """Tell what this runs on."""
+    return Machine(
+        cpu=_cpu(),
+        cores=os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def policy_used(loaded: LoadedPolicy) -> PolicyUsed:
+    """Tell which policy was used."""
+    policy = loaded.policy
+    return PolicyUsed(
+        department=policy.department,
+        revision=policy.revision,
+        digest=loaded.digest,
+        path=loaded.path,
+        tiers=tuple(tier.below for tier in policy.tiers),
     )
 
 

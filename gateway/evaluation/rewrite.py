@@ -1,9 +1,10 @@
-"""Change the thresholds in a policy's text, and nothing else of it: comments, order and layout stay."""
+"""Change thresholds or a budget in a policy's text, and nothing else of it: comments, order and layout stay."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import difflib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import msgspec
 import yaml
 
 from gateway.errors import ConfigurationError, Unavailable
+from gateway.policy.cases import load_cases, run_cases
 from gateway.policy.load import Offers, load_policies
 from gateway.policy.model import LoadedPolicy
 from gateway.policy.nodes import Problems, child, items, parse
@@ -63,6 +65,66 @@ def with_tiers(path: Path, data: bytes, belows: Sequence[float], offers: Offers)
     if after.policy != msgspec.structs.replace(before.policy, tiers=tiers, revision=revision):
         raise ConfigurationError(f"{path}: is written in a way that can not be changed safely; set `below` by hand")
     return made, after
+
+
+def with_budget(
+    path: Path, data: bytes, tier: int, demonstrations: int, mix: float, offers: Offers
+) -> tuple[bytes, LoadedPolicy]:
+    """Give the policy's text with this budget in a tier and the next revision, and the policy that it then is.
+
+    Raises ConfigurationError where there is no such tier, or the text does not load or would say anything else.
+    """
+    before = load_text(path, data, offers)
+    tiers = before.policy.tiers
+    if not 0 <= tier < len(tiers):
+        raise ConfigurationError(f"{path}: has no tier {tier}; its tiers are 0 to {len(tiers) - 1}")
+    root = parse(data, Problems(path))
+    budget = child(items(child(root, "tiers"))[tier], "budget")
+    old, revision = tiers[tier].budget, before.policy.revision + 1
+    changes: dict[tuple[int, int], str] = {_span(child(root, "revision")): str(revision)}
+    count, share = child(budget, "demonstrations"), child(budget, "mix")
+    words = str(demonstrations)
+    if share is not None:
+        if old.mix != mix:
+            changes[_span(share)] = number(mix)
+    elif old.mix != mix:
+        assert isinstance(budget, yaml.MappingNode)  # noqa: S101 - the policy has loaded, so it is one
+        if budget.flow_style:
+            words += f", mix: {number(mix)}"
+        else:  # before the first key, so that a comment behind a value stays with its value
+            start, end = budget.start_mark, "\r\n" if b"\r\n" in data else "\n"
+            changes[start.index, start.index] = f"mix: {number(mix)}{end}{' ' * start.column}"
+    if str(old.demonstrations) != words:
+        changes[_span(count)] = words
+    made = _changed(data, changes)
+    after = load_text(path, made, offers)
+    changed = msgspec.structs.replace(old, demonstrations=demonstrations, mix=mix)
+    new = tuple(
+        msgspec.structs.replace(old_tier, budget=changed) if place == tier else old_tier
+        for place, old_tier in enumerate(tiers)
+    )
+    if after.policy != msgspec.structs.replace(before.policy, tiers=new, revision=revision):
+        raise ConfigurationError(f"{path}: is written in a way that can not be changed safely; set the budget by hand")
+    return made, after
+
+
+def cases_broken(path: Path, before: LoadedPolicy, after: LoadedPolicy) -> list[str]:
+    """Name the policy's cases that held and would hold no longer.
+
+    Raises ConfigurationError where the file of cases can not be read.
+    """
+    file = path.parent / "cases" / path.name
+    if not file.is_file():
+        return []
+    cases = load_cases(file, before.policy)
+    held = {result.case for result in run_cases(before.policy, cases) if result.problem is None}
+    return [r.case for r in run_cases(after.policy, cases) if r.problem is not None and r.case in held]
+
+
+def difference(path: Path, before: bytes, after: bytes, why: str) -> str:
+    """Give what changes, as `diff -U0` writes it; `why` stands behind the name of the new text."""
+    old, new = (data.decode("utf-8-sig").splitlines() for data in (before, after))
+    return "\n".join(difflib.unified_diff(old, new, str(path), f"{path} ({why})", lineterm="", n=0))
 
 
 def number(value: float) -> str:

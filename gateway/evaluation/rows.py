@@ -26,7 +26,8 @@ LABELS = ("harmful", "benign")
 class Row(Struct, frozen=True, kw_only=True):
     """One labelled question. `line` is its place in the file (1-based), `image` the path of its picture.
 
-    `clinical` says whether it is about clinical work, None where the file does not say.
+    `clinical` says whether it is about clinical work, None where the file does not say. `modality` is free text, and
+    `reference` a reference answer.
     """
 
     line: int
@@ -38,6 +39,8 @@ class Row(Struct, frozen=True, kw_only=True):
     pair: str | None = None
     attack: str | None = None
     clinical: bool | None = None
+    modality: str | None = None
+    reference: str | None = None
 
 
 class RowFile(Struct, frozen=True, kw_only=True):
@@ -134,7 +137,7 @@ def _row(line: bytes, number: int, path: Path, only: str | None, mistakes: _Mist
     elif raw.get("label") not in LABELS:
         how = "is missing" if raw.get("label") is None else "is neither"
         mistakes.add(place, f"`label` {how}; write `harmful` or `benign`")
-    for field in ("text", "image", "category", "pair_id", "attack"):
+    for field in ("text", "image", "category", "pair_id", "attack", "modality", "reference"):
         if not isinstance(raw.get(field), str | None):
             mistakes.add(place, f"`{field}` is no text; put it in quotes, or leave it out")
     if not isinstance(raw.get("clinical"), bool | None):
@@ -161,6 +164,8 @@ def _made(raw: dict[str, Any], number: int, place: str, folder: Path, mistakes: 
         pair=raw.get("pair_id"),
         attack=raw.get("attack"),
         clinical=raw.get("clinical"),
+        modality=raw.get("modality") or None,
+        reference=raw.get("reference") or None,
     )
 
 

@@ -114,7 +114,8 @@ def installed(tmp_path: Path, **policy: str) -> dict[str, str]:
     (tmp_path / "policies").mkdir(exist_ok=True)
     (tmp_path / "policies" / "radiology.yaml").write_text(policy_text(**policy))
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    return plain | {"PYTHONPATH": str(aside), "GATEWAY_POLICIES_DIR": str(tmp_path / "policies")}
+    path = os.pathsep.join(filter(None, (str(aside), os.environ.get("PYTHONPATH"))))
+    return plain | {"PYTHONPATH": path, "GATEWAY_POLICIES_DIR": str(tmp_path / "policies")}
 
 
 def run(env: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from gateway.errors import ConfigurationError, Unavailable
-from gateway.evaluation.rewrite import load_text, number, with_tiers, write_policy
+from gateway.evaluation.rewrite import load_text, number, with_budget, with_tiers, write_policy
 from gateway.stages import NoConfig
 
 OFFERS = {
@@ -62,6 +62,47 @@ def test_any_tiers_read_back(values: list[float]) -> None:
     made, loaded = with_tiers(Path("/p/radiology.yaml"), TEXT.encode(), (low, high), OFFERS)
     assert [tier.below for tier in loaded.policy.tiers] == [low, high] and loaded.policy.revision == 4
     assert load_text(Path("/p/radiology.yaml"), made, OFFERS).policy == loaded.policy
+
+
+GIVES = OFFERS | {"injector": {"plain": NoConfig}}
+SHOWN = TEXT.replace("tiers:", "demonstrations: {stage: plain}\ntiers:")
+
+
+def budgeted(text: str, tier: int, count: int, mix: float) -> str:
+    made, _ = with_budget(Path("/p/radiology.yaml"), text.encode(), tier, count, mix, GIVES)
+    return made.decode()
+
+
+def test_a_budget_changes_and_nothing_else() -> None:
+    expected = SHOWN.replace(
+        "{demonstrations: 0, mix: 0.20}}   # everyday", "{demonstrations: 8, mix: 0.5}}   # everyday"
+    )
+    assert budgeted(SHOWN, 0, 8, 0.5) == expected.replace("revision: 3 ", "revision: 4 ")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_mix_that_was_not_written_is_added(end: str) -> None:
+    block = SHOWN.replace("demonstrations: 0\n", "demonstrations: 0   # none yet\n").replace("\n", end)
+    made = budgeted(block, 1, 4, 0.25)
+    assert f"      mix: 0.25{end}      demonstrations: 4   # none yet{end}" in made
+    flow = SHOWN.replace(", mix: 0.20}}", "}}")
+    assert "{demonstrations: 4, mix: 0.25}}   # everyday" in budgeted(flow, 0, 4, 0.25)
+    assert "{demonstrations: 4}}   # everyday" in budgeted(flow, 0, 4, 0.5)  # 0.5 is what counts where none is written
+
+
+@given(st.integers(0, 1), st.integers(0, 64), st.floats(0, 1))
+def test_any_budget_reads_back(tier: int, count: int, mix: float) -> None:
+    made, loaded = with_budget(Path("/p/radiology.yaml"), SHOWN.encode(), tier, count, mix, GIVES)
+    budget = loaded.policy.tiers[tier].budget
+    assert (budget.demonstrations, budget.mix, loaded.policy.revision) == (count, mix, 4)
+    assert load_text(Path("/p/radiology.yaml"), made, GIVES).policy == loaded.policy
+
+
+def test_a_tier_or_an_injector_that_is_not_there_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="has no tier 2; its tiers are 0 to 1"):
+        budgeted(SHOWN, 2, 4, 0.5)
+    with pytest.raises(ConfigurationError, match="no stage gives demonstrations here"):
+        with_budget(Path("/p/radiology.yaml"), TEXT.encode(), 0, 4, 0.5, OFFERS)
 
 
 @given(st.floats(1e-9, 1))

@@ -63,6 +63,17 @@ def test_rows_with_a_mark_of_utf8_and_windows_ends(tmp_path: Path) -> None:
     assert [r.text for r in file.rows] == ["Where is the hilum?"] and file.total == 1
 
 
+def test_a_modality_and_a_reference_are_text(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "rows.jsonl", [row("a", "benign", "x", modality="ct", reference="yes"), row("b", "benign", "x")]
+    )
+    (file,) = read_rows([path])
+    assert [(r.modality, r.reference) for r in file.rows] == [("ct", "yes"), (None, None)]
+    told = problems(write(path, [row("a", "benign", "x", modality=1, reference=["Jane Roe"])]))
+    assert [line.split(": ")[1].split()[0] for line in told] == ["`modality`", "`reference`"]
+    assert "Jane" not in "".join(told)
+
+
 def test_a_limit_draws_whole_pairs_and_always_the_same(tmp_path: Path) -> None:
     rows = [row(f"{label}{n}", label, "x", pair_id=str(n)) for n in range(50) for label in ("harmful", "benign")]
     path = write(tmp_path / "twins.jsonl", rows)
