@@ -114,6 +114,12 @@ def make_report(
     )
 
 
+def _near(path: str) -> str:
+    """Give a path as seen from the folder the command was run in, where it lies below: a report is read elsewhere."""
+    here, file = Path.cwd().resolve(), Path(path).resolve()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else path
+
+
 def this_machine() -> Machine:
     """Tell what this runs on."""
     return Machine(
@@ -131,7 +137,7 @@ def policy_used(loaded: LoadedPolicy) -> PolicyUsed:
         department=policy.department,
         revision=policy.revision,
         digest=loaded.digest,
-        path=loaded.path,
+        path=_near(loaded.path),
         tiers=tuple(tier.below for tier in policy.tiers),
     )
 
