@@ -122,4 +122,5 @@ async def _refuses(row: Labelled, auditor: Built) -> bool:
     )
     if isinstance(value, Fault):
         raise Unavailable(f"auditor `{auditor.name}` failed on a labelled answer ({value.cause}); nothing was measured")
+    # The check above has made sure that these are findings.
     return any(f.kind == "refusal" and f.score >= REFUSED_AT for f in value)  # type: ignore[attr-defined]

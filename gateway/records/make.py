@@ -1,5 +1,7 @@
 """The record of an outcome: evidence and decisions are copied, content is digested with a key or left out."""
 
+# Over 300 lines because every part of a record has its place here, and they are read side by side.
+
 from __future__ import annotations
 
 import datetime as dt
