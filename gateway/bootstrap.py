@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.errors import ConfigurationError, Unavailable, describe
 from gateway.pipeline import Built, BuiltStages, Pipeline
+from gateway.pipeline.room import never_fits
 from gateway.policy.load import load_policies
 from gateway.policy.model import LoadedPolicy, convert
 from gateway.records import AccessV1, Caller
@@ -186,6 +187,17 @@ class Runtime(Struct, frozen=True, kw_only=True):
         return pipeline
 
 
+async def unfitting(loaded: LoadedPolicy, stages: BuiltStages, registry: Registry) -> list[str]:
+    """Name the budgets of a policy that its model's context can never hold, as far as its configuration tells."""
+    spec, backend = loaded.policy.demonstrations, loaded.policy.backend
+    built = None if spec is None else stages.get(("injector", spec.stage))
+    offer = registry.offers["backend"].get(backend.stage)
+    if built is None or offer is None or offer.stage.context is None:
+        return []
+    context = offer.stage.context(convert(backend.config, offer.stage.config))
+    return [f"{loaded.path}: {problem}" for problem in await never_fits(loaded.policy, built.stage, context)]
+
+
 async def bootstrap(settings: Settings) -> Runtime:
     """Join everything. Raises ConfigurationError with every problem found, and leaves nothing open then."""
     registry = load_registry()
@@ -193,6 +205,8 @@ async def bootstrap(settings: Settings) -> Runtime:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     builder = _Builder(registry)
     stages = {department: await builder.stages(policy) for department, policy in loaded.items()}
+    for department, policy in loaded.items():
+        builder.problems += await unfitting(policy, stages[department], registry)
     if builder.problems:
         raise ConfigurationError(*dict.fromkeys(builder.problems))
     store = await Store.open(settings.database_url, secret=load_secret(settings.data_dir, settings.secret))

@@ -76,6 +76,18 @@ class ScoringBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class MeasuringBackend(Backend, Protocol):
+    """A model that knows how much of a prompt it can read. Optional: without it no demonstrations are trimmed."""
+
+    async def room(self, prompt: Prompt) -> int | None:
+        """Give how many tokens of the context `prompt` leaves for an answer, below 0 where it is too long.
+
+        None stands for a context that is not known.
+        """
+        ...
+
+
+@runtime_checkable
 class Auditor(Protocol):
     """Judges an answer before it leaves. It is called once for each choice."""
 
@@ -111,15 +123,27 @@ class Stage(Generic[ConfigT]):
 
     `asks` names a field of `config` that holds a `ModelRef`: `build` then gets the model (a `Backend`) that the gateway
     built for it as second argument.
+
+    `context` tells, of a model, how many tokens it reads at once with a given `config`, without loading it; None where
+    that can not be said. A policy whose budgets can never fit is refused by it.
     """
 
-    __slots__ = ("asks", "build", "config", "name")
+    __slots__ = ("asks", "build", "config", "context", "name")
 
-    def __init__(self, name: str, config: type[ConfigT], build: Callable[..., Any], *, asks: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: type[ConfigT],
+        build: Callable[..., Any],
+        *,
+        asks: str | None = None,
+        context: Callable[[Any], int | None] | None = None,
+    ) -> None:
         self.name = name
         self.config = config
         self.build = build
         self.asks = asks
+        self.context = context
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}, {self.config.__name__})"

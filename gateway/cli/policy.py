@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from gateway.cli.lists import Part
 from gateway.cli.output import as_json, settings_options, show
+from gateway.errors import ConfigurationError
 from gateway.policy.model import LoadedPolicy
 from gateway.settings import read_settings
 
@@ -20,6 +22,27 @@ def _load(flags: dict[str, Any]) -> Mapping[str, LoadedPolicy]:
     from gateway.registry import load_registry
 
     return load_policies(read_settings(**flags).policies_dir, load_registry().configs())
+
+
+async def _fitting(loaded: Mapping[str, LoadedPolicy]) -> None:
+    """Raise ConfigurationError with every budget that its policy's model could never hold."""
+    from gateway.bootstrap import unfitting
+    from gateway.evaluation.stages import workbench
+    from gateway.registry import load_registry
+
+    registry = load_registry()
+    async with workbench(registry) as bench:
+        problems: list[str] = []
+        for policy in loaded.values():
+            spec = policy.policy.demonstrations
+            if spec is None:
+                continue
+            made = await bench.stage("injector", spec.stage, spec.config, f"{policy.path}: demonstrations")
+            if made is not None:
+                problems += await unfitting(policy, {("injector", spec.stage): made}, registry)
+        problems = [*bench.problems, *problems]
+    if problems:
+        raise ConfigurationError(*dict.fromkeys(problems))
 
 
 @click.group()
@@ -35,6 +58,7 @@ def check(as_json: bool, **flags: Any) -> None:
     from gateway.policy.lint import lint
 
     loaded = _load(flags)
+    asyncio.run(_fitting(loaded))
     rows = [
         {
             "department": name,

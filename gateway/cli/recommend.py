@@ -62,7 +62,16 @@ def recommend(
 
 def _change(file: Path, tier: int, arm: Arm, *, write: bool, force: bool) -> dict[str, Any]:
     """Make the policy that the setting asks for, and write it where that is wished and no case is broken."""
-    from gateway.evaluation.rewrite import cases_broken, difference, load_text, read_policy, with_budget, write_policy
+    from gateway.evaluation.rewrite import (
+        cases_broken,
+        cases_of,
+        difference,
+        load_text,
+        read_policy,
+        with_budget,
+        with_cases,
+        write_policy,
+    )
     from gateway.registry import load_registry
 
     offers = load_registry().configs()
@@ -70,16 +79,22 @@ def _change(file: Path, tier: int, arm: Arm, *, write: bool, force: bool) -> dic
     before = load_text(file, data, offers)
     _same_kind(file, before, arm)
     made, after = with_budget(file, data, tier, arm.budget.demonstrations, arm.budget.mix, offers)
-    broken = cases_broken(file, before, after)
+    cases = with_cases(file, before, after, tier)
+    broken = cases_broken(file, before, after, None if cases is None else cases[1])
     written = write and (force or not broken)
+    told = [difference(file, data, made, "recommended")]
+    if cases is not None:
+        told.append(difference(cases_of(file), *cases, "recommended"))
     if written:
+        if cases is not None:
+            write_policy(cases_of(file), cases[1], cases[0])
         write_policy(file, made, data)
     return {
         "policy": str(file),
         "tier": tier,
         "revision": after.policy.revision,
         "cases_broken": broken,
-        "diff": difference(file, data, made, "recommended"),
+        "diff": "\n".join(told),
         "written": written,
     }
 

@@ -108,16 +108,59 @@ def with_budget(
     return made, after
 
 
-def cases_broken(path: Path, before: LoadedPolicy, after: LoadedPolicy) -> list[str]:
-    """Name the policy's cases that held and would hold no longer.
+def cases_of(path: Path) -> Path:
+    """Name the file of a policy's cases, which need not be there."""
+    return path.parent / "cases" / path.name
+
+
+def with_cases(path: Path, before: LoadedPolicy, after: LoadedPolicy, tier: int) -> tuple[bytes, bytes] | None:
+    """Give the text of the cases before and after, where cases repeat the tier's old budget; None where none does.
+
+    A case that says what a tier buys says it once more than the policy does, so it changes with it.
 
     Raises ConfigurationError where the file of cases can not be read.
     """
-    file = path.parent / "cases" / path.name
+    file = cases_of(path)
+    if not file.is_file():
+        return None
+    load_cases(file, before.policy)
+    data = read_policy(file)
+    old, new = before.policy.tiers[tier].budget, after.policy.tiers[tier].budget
+    changes: dict[tuple[int, int], str] = {}
+    for case in items(parse(data, Problems(file))):
+        admit = child(child(case, "expect"), "admit")
+        if _value(child(admit, "tier")) != tier:
+            continue
+        count, mix = child(admit, "demonstrations"), child(admit, "mix")
+        if _value(count) == old.demonstrations != new.demonstrations:
+            changes[_span(count)] = str(new.demonstrations)
+        if _value(mix) == old.mix != new.mix:
+            changes[_span(mix)] = number(new.mix)
+    return (data, _changed(data, changes)) if changes else None
+
+
+def _value(node: yaml.Node | None) -> float | None:
+    try:
+        return float(node.value) if isinstance(node, yaml.ScalarNode) else None
+    except ValueError:
+        return None
+
+
+def cases_broken(path: Path, before: LoadedPolicy, after: LoadedPolicy, changed: bytes | None = None) -> list[str]:
+    """Name the policy's cases that held and would hold no longer; `changed` is what the file of cases is to be.
+
+    Raises ConfigurationError where the file of cases can not be read.
+    """
+    file = cases_of(path)
     if not file.is_file():
         return []
     cases = load_cases(file, before.policy)
     held = {result.case for result in run_cases(before.policy, cases) if result.problem is None}
+    if changed is not None:
+        with tempfile.TemporaryDirectory(prefix="gateway-cases-") as folder:
+            other = Path(folder) / file.name
+            other.write_bytes(changed)
+            cases = load_cases(other, after.policy)
     return [r.case for r in run_cases(after.policy, cases) if r.problem is not None and r.case in held]
 
 

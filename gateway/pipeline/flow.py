@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
 from gateway.pipeline.call import Fault, call_stage
+from gateway.pipeline.coverage import coverage_of, found_in, view_of
 from gateway.pipeline.defuse import defused
+from gateway.pipeline.room import CONTEXT, fitted, reserved
 from gateway.policy.decide import admit, redact, release, wanted
-from gateway.policy.decision import Admit, Reason, Release, Retry, Verdict, Withhold
-from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
+from gateway.policy.decision import Admit, Reason, Release, Retry, Withhold
+from gateway.policy.evidence import Audited, AuditEvidence, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
 from gateway.records import Attempt, Caller, Completed, Injected, Outcome
-from gateway.stages import Kind
+from gateway.stages import Kind, MeasuringBackend
 from gateway.values import (
     Budget,
     Choice,
@@ -28,10 +31,8 @@ from gateway.values import (
     Finding,
     Prompt,
     Request,
-    Sampling,
     Screening,
     Text,
-    Turn,
 )
 
 
@@ -45,33 +46,6 @@ class Built(Struct, frozen=True, kw_only=True):
 
 BuiltStages = Mapping[tuple[Kind, str], Built]
 """The stage objects of one policy, by kind and name."""
-
-
-def _view_of(found: tuple[Text, ...], request: Request) -> Request:
-    """Make the request by which text found inside images is judged: as if the user had typed it."""
-    turn = Turn(role="user", parts=found)
-    return Request(
-        id=request.id, department=request.department, model=request.model, turns=(turn,), sampling=Sampling()
-    )
-
-
-def _found(evidence: Iterable[ScreenEvidence]) -> tuple[Text, ...]:
-    return tuple(text for word in evidence if isinstance(word, Screened) for text in word.screening.found)
-
-
-def _coverage(request: Request, evidence: tuple[ScreenEvidence, ...]) -> tuple[Inspected, ...]:
-    """Account for every part a model could read, found text included: which stages looked at it."""
-    looked: dict[str, list[str]] = {}
-    for word in evidence:
-        if isinstance(word, Screened):
-            for part in word.screening.inspected:
-                looked.setdefault(part, []).append(word.stage)
-    rows = [
-        Inspected(part=p.id, kind="text" if isinstance(p, Text) else "image", by=tuple(looked.get(p.id, ())))
-        for p in request.parts()
-    ]
-    rows += [Inspected(part=t.id, kind="text", by=tuple(looked.get(t.id, ()))) for t in _found(evidence)]
-    return tuple(rows)
 
 
 class Pipeline:
@@ -92,7 +66,7 @@ class Pipeline:
         if not isinstance(screened.admission, Admit):
             return screened
         clock = time.perf_counter() - screened.ms / 1000
-        prompt, broken = defused(request, _found(screened.screening))
+        prompt, broken = defused(request, found_in(screened.screening))
         attempts = await self._attempts(prompt, screened.admission, clock + self.policy.deadline.seconds)
         final, answer = self._final(screened.admission, attempts)
         return msgspec.structs.replace(
@@ -108,7 +82,7 @@ class Pipeline:
         """
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
         screening = await self._screen(request, clock + self.policy.deadline.seconds)
-        coverage = _coverage(request, screening)
+        coverage = coverage_of(request, screening)
         admission = admit(self.policy, screening, coverage)
         return Outcome(
             request=request,
@@ -139,18 +113,18 @@ class Pipeline:
         later = [spec for spec in self.policy.prescreen if spec.between is not None]
         asked = [spec for spec in later if wanted(spec, self.policy, words)]
         skipped = tuple(self._skipped(spec) for spec in later if spec not in asked)
-        return (*words, *await self._both_rounds(asked, request, _found(words), end), *skipped)
+        return (*words, *await self._both_rounds(asked, request, found_in(words), end), *skipped)
 
     async def _both_rounds(
         self, specs: list[PrescreenSpec], request: Request, found: tuple[Text, ...], end: float
     ) -> tuple[ScreenEvidence, ...]:
         """Ask `specs` for the request, and for the text found in its images: by others before, or by one of them."""
         first = await asyncio.gather(*(self._ask_prescreener(s, request, "request", end) for s in specs))
-        texts = (*found, *_found(first))
+        texts = (*found, *found_in(first))
         if not texts:
             return tuple(first)
         finders = {word.stage for word in first if isinstance(word, Screened) and word.screening.found}
-        again = _view_of(texts, request)
+        again = view_of(texts, request)
         second = await asyncio.gather(
             *(self._ask_prescreener(s, again, "found", end) for s in specs if s.stage not in finders)
         )
@@ -180,31 +154,58 @@ class Pipeline:
         return (first, await self._attempt(bare, admission, first.verdict.budget, 1, end))
 
     async def _attempt(self, bare: Prompt, admission: Admit, budget: Budget, number: int, end: float) -> Attempt:
-        injected = await self._inject(bare.request, budget, number, end)
+        injected, trimmed = await self._inject_fitting(bare, budget, number, end)
         demonstrations: tuple[Demonstration, ...] = ()
         if isinstance(injected, Injected):
             demonstrations = injected.demonstrations
-        elif injected is not None and not (
+        made = partial(Attempt, budget=budget, injected=injected, trimmed=trimmed)
+        if isinstance(injected, StageFailed) and not (
             self.policy.demonstrations and self.policy.demonstrations.allow_if_unavailable
         ):
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
-            stop: Verdict = Withhold(reasons=(reason,), rule="demonstrations")
-            return Attempt(budget=budget, injected=injected, completed=None, audits=(), verdict=stop)
+            return made(completed=None, audits=(), verdict=Withhold(reasons=(reason,), rule="demonstrations"))
         prompt = self._shown(bare, demonstrations)
         completed = await self._complete(prompt, number, end)
         if isinstance(completed, StageFailed):
             reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)
-            stop = Withhold(reasons=(reason,), rule="backend")
-            return Attempt(budget=budget, injected=injected, completed=completed, audits=(), verdict=stop)
+            return made(completed=completed, audits=(), verdict=Withhold(reasons=(reason,), rule="backend"))
         audits = await self._audit(prompt, completed.completion, number, end)
         verdict = release(self.policy, admission, completed.completion, audits, number)
-        return Attempt(budget=budget, injected=injected, completed=completed, audits=audits, verdict=verdict)
+        return made(completed=completed, audits=audits, verdict=verdict)
 
     def _shown(self, bare: Prompt, demonstrations: tuple[Demonstration, ...]) -> Prompt:
         spec = self.policy.demonstrations
         if spec is None:
             return bare
         return msgspec.structs.replace(bare, demonstrations=demonstrations, form=spec.form, role=spec.role)
+
+    async def _inject_fitting(
+        self, bare: Prompt, budget: Budget, number: int, end: float
+    ) -> tuple[Injected | StageFailed | None, Budget | None]:
+        """Inject what `budget` buys, or what fits of it, with the budget as it was cut for that."""
+        injected = await self._inject(bare.request, budget, number, end)
+        backend = self._stages["backend", self.policy.backend.stage].stage
+        if not isinstance(injected, Injected) or not isinstance(backend, MeasuringBackend):
+            return injected, None
+
+        async def left(demonstrations: tuple[Demonstration, ...]) -> int | None:
+            # by the same rule as any stage: what raises, hangs or gives nonsense is not known, and the model will say
+            said, _ = await call_stage(
+                lambda: backend.room(self._shown(bare, demonstrations)),
+                deadline=min(self.policy.backend.deadline.seconds, end - time.perf_counter()),
+                check=lambda v: None if v is None or type(v) is int else "nonsense:type",
+            )
+            return said if isinstance(said, int) else None
+
+        async def again(cut: Budget) -> Injected | StageFailed | None:
+            return await self._inject(bare.request, cut, number, end)
+
+        fit, cut = await fitted(injected, budget, free=reserved(bare), left=left, inject=again)
+        if cut is not None and isinstance(fit, Injected) and not fit.demonstrations:
+            fit = StageFailed(
+                stage=fit.stage, version=fit.version, kind="injector", cause=CONTEXT, ms=fit.ms, attempt=number
+            )
+        return fit, cut
 
     async def _inject(self, request: Request, budget: Budget, number: int, end: float) -> Injected | StageFailed | None:
         spec = self.policy.demonstrations

@@ -55,6 +55,7 @@ _REPHRASE = (
 )
 _RETRY = "Please try again in a moment; if this happens again, contact your department's gateway operator."
 _SPLIT = "Send it again without that part, or contact your department's gateway operator."
+_SHORTEN = "Please shorten the question or the conversation."
 _CLINICAL = (
     "If it is about clinical work, say what for, or contact your department's gateway operator; "
     "for anything else use another service."
@@ -95,6 +96,8 @@ def _told(reason: Reason, *, asked: bool) -> tuple[str, str]:
             return "a part of it could not be checked for safety", _SPLIT
         case "stage-failed" | "stage-missing":
             return "a safety check that this department requires was not available", _RETRY
+        case "demonstrations-failed" if reason.cause == "context":
+            return "it is too long for the model beside the safety examples that this department requires", _SHORTEN
         case "demonstrations-failed":
             return "the safety examples that this department requires were not available", _RETRY
         case "model-failed":

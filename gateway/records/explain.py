@@ -55,7 +55,7 @@ def explain(record: Record) -> str:
     ]
     for number, attempt in enumerate(record.attempts):
         title = "The model" if number == 0 else "The model, asked once more"
-        parts.append((title, _attempt(attempt)))
+        parts.append((title, [*_attempt(attempt), *([_again(attempt)] if number else [])]))
     if record.defused:
         told = count(record.defused, "control token")
         parts.append(("What the model was given", [f"{told} of a chat template stood in the request and was broken."]))
@@ -224,10 +224,33 @@ def _admission(record: DecisionV1) -> str:
 
 
 def _attempt(attempt: AttemptV1) -> list[str]:
-    lines = [f"Bought: {_budget(attempt.budget)}. {_injected(attempt.injected)}", _completed(attempt.completed)]
+    cut = "" if attempt.trimmed is None else f" {_trimmed(attempt)}"
+    bought = f"Bought: {_budget(attempt.budget)}.{cut} {_injected(attempt.injected)}"
+    lines = [bought, _completed(attempt.completed)]
     lines += [_audited(word) for word in attempt.audits]
     lines.append(_verdict(attempt.verdict))
     return [line for line in lines if line]
+
+
+def _again(attempt: AttemptV1) -> str:
+    """Tell what asking once more cost, and what it gained."""
+    done = attempt.completed
+    if not isinstance(done, CompletedV1):
+        return "Asking once more gained nothing: there is no second answer, so the first one counts."
+    declined = any(
+        finding.kind == "refusal" for word in attempt.audits if isinstance(word, AuditedV1) for finding in word.findings
+    )
+    tokens = f"{done.prompt_tokens} tokens read and {done.completion_tokens} written"
+    gained = "the model declined again, so nothing was gained" if declined else "this time the model did not decline"
+    return f"Asking once more cost {ms(done.ms)}, {tokens}; {gained}."
+
+
+def _trimmed(attempt: AttemptV1) -> str:
+    tokens = 0 if attempt.trimmed is None else attempt.trimmed.tokens
+    return (
+        f"TRIMMED to at most {tokens} tokens of demonstrations, because the model's context holds no more beside the "
+        "question and an answer (images go first, then demonstrations, and the share of refusing ones stays)."
+    )
 
 
 def _injected(word: InjectedV1 | FailedV1 | None) -> str:

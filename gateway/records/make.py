@@ -304,4 +304,5 @@ class _Keeper:
             completed=None if attempt.completed is None else self.completed(attempt.completed),
             audits=tuple(map(self.audited, attempt.audits)),
             verdict=self.verdict(attempt.verdict),
+            trimmed=None if attempt.trimmed is None else _budget(attempt.trimmed),
         )

@@ -47,7 +47,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """One asking of the model: what was bought, what came back, what the auditors said, what was decided.
 
     `injected` is None where the policy has no injector or the budget is zero; `completed` is None where the injector
-    failed and the policy did not excuse it.
+    failed and the policy did not excuse it. `trimmed` is the budget as it was cut to fit the model's context, None
+    where it was not.
     """
 
     budget: Budget
@@ -55,6 +56,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     completed: Completed | StageFailed | None
     audits: tuple[AuditEvidence, ...]
     verdict: Verdict
+    trimmed: Budget | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

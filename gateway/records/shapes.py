@@ -201,10 +201,14 @@ class CompletedV1(Kept, frozen=True, kw_only=True, tag="completed"):
 
 
 class AttemptV1(Kept, frozen=True, kw_only=True):
-    """One asking of the model; None where that step was not taken."""
+    """One asking of the model; None where that step was not taken.
+
+    `trimmed` is the budget as it was cut to fit the model's context, None where it fitted.
+    """
 
     budget: BudgetV1
     injected: InjectedV1 | FailedV1 | None
     completed: CompletedV1 | FailedV1 | None
     audits: tuple[AuditedV1 | FailedV1, ...]
     verdict: ReleaseV1 | WithholdV1 | RetryV1
+    trimmed: BudgetV1 | None = None

@@ -7,6 +7,7 @@ _CAUSES = {
     "nothing": "it gave nothing where a word was owed",
     "exited": "it tried to end the process",
     "cancelled": "it was cancelled",
+    "context": "the model's context holds not one demonstration beside the question",
 }
 
 _MODALITIES = {

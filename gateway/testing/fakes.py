@@ -67,12 +67,18 @@ class FixedInjector:
 class ScriptedBackend:
     """Answers from a script: by the first of its keys that the last turn's text holds, else with `otherwise`.
 
-    `prompts` keeps what it was asked.
+    `prompts` keeps what it was asked. `context` is how much it reads at once, two tokens for a word; None for no bound.
     """
 
     def __init__(
-        self, answers: Mapping[str, str] = {}, *, otherwise: str = "There is no fracture.", model: str = "test-model"
+        self,
+        answers: Mapping[str, str] = {},
+        *,
+        otherwise: str = "There is no fracture.",
+        model: str = "test-model",
+        context: int | None = None,
     ) -> None:
+        self.context = context
         self.answers = dict(answers)
         self.otherwise = otherwise
         self.model = model
@@ -88,6 +94,13 @@ class ScriptedBackend:
         asked = " ".join(p.text for p in prompt.request.turns[-1].parts if isinstance(p, Text))
         answer = next((answer for key, answer in self.answers.items() if key in asked), self.otherwise)
         return completion(*[answer] * prompt.request.sampling.n, model=self.model)
+
+    async def room(self, prompt: Prompt) -> int | None:
+        """Give what is left of `context`."""
+        if self.context is None:
+            return None
+        texts = [part.text for turn in prompt.chat() for part in turn.parts if isinstance(part, Text)]
+        return self.context - 2 * sum(len(text.split()) for text in texts)
 
     async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
         """Find every answer equally likely."""

@@ -241,6 +241,21 @@ def test_recommend_does_not_break_cases_unless_forced(tmp_path: Path, reported: 
     assert out.returncode == 0 and "demonstrations: 8" in text(tmp_path)
 
 
+def test_cases_that_repeat_the_budget_change_with_it(tmp_path: Path, reported: dict[str, str]) -> None:
+    cases = tmp_path / "policies" / "cases" / "radiology.yaml"
+    more = (
+        "- {name: tier 0 buys two, screen: {high: 0}, expect: {admit: {tier: 0, demonstrations: 2, mix: 0.5}}}  # so\n"
+    )
+    cases.write_text(CASES + more)
+    words = ("--max-attack-success", "0.05", "--max-over-defense", "0.3", "--policy-file", "policies/radiology.yaml")
+    out = recommend(reported, tmp_path, *words)
+    assert "tier 0 buys two" in out.stdout and cases.read_text() == CASES + more
+    out = recommend(reported, tmp_path, *words, "--write")
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert cases.read_text() == CASES + more.replace("demonstrations: 2", "demonstrations: 8")
+    assert run(reported, tmp_path, "policy", "test").returncode == 0
+
+
 def test_recommend_says_that_none_fits_and_shows_the_nearest(tmp_path: Path, reported: dict[str, str]) -> None:
     out = recommend(reported, tmp_path, "--max-attack-success", "0.01", "--max-over-defense", "0.01", "--json")
     told: dict[str, Any] = json.loads(out.stdout)

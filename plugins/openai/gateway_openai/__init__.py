@@ -18,7 +18,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `base_url` ends before ``/chat/completions``, for instance ``http://vllm:8000/v1``. `api_key_env` names the
     environment variable that holds the key: a policy never holds the key itself. `connect_timeout`, `headers_timeout`
     (from the start to the first byte of the answer) and `body_timeout` (between two pieces of the answer) are in
-    seconds; the policy's deadline bounds the whole. `use_proxy` obeys the environment's proxy settings, which are
+    seconds; the policy's deadline bounds the whole. `context` is how many tokens the model reads at once (vLLM's
+    ``--max-model-len``): with it demonstrations that would not fit are trimmed, and not sent for the server to refuse.
+    `image_tokens` is what an image takes of it. `use_proxy` obeys the environment's proxy settings, which are
     ignored otherwise.
     """
 
@@ -29,6 +31,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     headers_timeout: Seconds = 120.0
     body_timeout: Seconds = 30.0
     max_connections: Count = 100
+    context: Annotated[int, Meta(ge=512)] | None = None
+    image_tokens: Count = 256
     use_proxy: bool = False
 
 
@@ -46,4 +50,4 @@ def build(config: Config) -> Any:
 @hookimpl
 def gateway_backends() -> list[Stage[Any]]:
     """Offer the stage ``openai``."""
-    return [Stage("openai", Config, build)]
+    return [Stage("openai", Config, build, context=lambda config: config.context)]

@@ -24,6 +24,15 @@ MOST = 8 * 2**20
 """The largest answer that is read, in bytes."""
 
 
+TURN = 8
+"""Tokens that the marks of one turn take."""
+
+
+def tokens(text: str) -> int:
+    """Estimate the tokens of a text, rather too high than too low."""
+    return -(-len(text) // 3) + len(text.encode("utf-8", "surrogatepass")) - len(text)
+
+
 class OpenAIBackend:
     """Asks one model of one server."""
 
@@ -63,6 +72,21 @@ class OpenAIBackend:
         model = self._config.model
         body = await self._encoded(encode, prompt)
         return decode(await self._ask(body), model=model, n=prompt.request.sampling.n)
+
+    async def room(self, prompt: Prompt) -> int | None:
+        """Estimate the tokens of `context` that `prompt` leaves; None where the policy does not name the context.
+
+        No server says how it cuts text, so the estimate is cautious: three characters of English a token, a token for
+        each byte of other scripts' characters beyond the first, and eight for the marks of a turn.
+        """
+        if self._config.context is None:
+            return None
+        taken = 0
+        for turn in prompt.chat():
+            taken += TURN
+            for part in turn.all_parts():
+                taken += self._config.image_tokens if isinstance(part, Image) else tokens(part.text)
+        return self._config.context - taken
 
     async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
         """Give the log-probability of each of `answers`, summed over the likeliest tokens that may begin it.

@@ -12,6 +12,9 @@ from gateway.plugin import Stage, hookimpl
 EMBEDDED = "smollm2-135m-instruct"
 """The name of the embedded default model."""
 
+EMBEDDED_CONTEXT = 8192
+"""How many tokens the embedded default model reads at once."""
+
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -19,7 +22,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which model, where, and how much of the machine it may take.
 
     `model` is the name for callers. `path` is a folder, a ``.gguf`` file or a hub id; without it the embedded model
-    is served. Only a hub id may reach the hub. `dtype` ``auto`` takes bfloat16 where the processor multiplies it in
+    is served. Only a hub id may reach the hub. `chat_template` is a file with a Jinja chat template, for a model that
+    brings none, or another than its own. `dtype` ``auto`` takes bfloat16 where the processor multiplies it in
     hardware and float32 elsewhere. `max_new_tokens` bounds an answer whose request does not. `context` caps prompt and
     answer together, in tokens. `batch` is how many answers are written at once, `queue` how many requests may wait,
     `threads` how many CPU threads the model uses (all cores but one where not given), `prefix_mib` the memory, in MiB,
@@ -28,6 +32,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: Annotated[str, Meta(min_length=1)] = EMBEDDED
     path: Annotated[str, Meta(min_length=1)] | None = None
+    chat_template: Annotated[str, Meta(min_length=1)] | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_new_tokens: Count = 256
@@ -47,7 +52,14 @@ def build(config: Config) -> Any:
     return load(config)
 
 
+def context(config: Config) -> int | None:
+    """Tell how many tokens the model reads at once, by its configuration alone."""
+    if config.path is None:
+        return min(EMBEDDED_CONTEXT, config.context or EMBEDDED_CONTEXT)
+    return config.context
+
+
 @hookimpl
 def gateway_backends() -> list[Stage[Any]]:
     """Offer the stage ``transformers``."""
-    return [Stage("transformers", Config, build)]
+    return [Stage("transformers", Config, build, context=context)]

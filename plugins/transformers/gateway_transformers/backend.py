@@ -80,6 +80,11 @@ class TransformersBackend:
             blind=blind,
         )
 
+    async def room(self, prompt: Prompt) -> int:
+        """Give the tokens of the context that `prompt` leaves; images count as their processor spells them."""
+        read = await in_thread(self._read, prompt)
+        return self._loaded.context - len(read.ids)
+
     async def score(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[float, ...]:
         """Give the log-probability of each of `answers`, spelled as the model's tokenizer spells it after `prompt`.
 

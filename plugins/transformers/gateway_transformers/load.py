@@ -63,6 +63,9 @@ def load(config: Config) -> Loaded:
     else:
         found = _pretrained(config.path, dtype)
     model, tokenizer, processor = found
+    if config.chat_template is not None:
+        for reader in (tokenizer, *(() if processor is None else (processor,))):
+            reader.chat_template = _template(config.chat_template)
     model = model.to(device).eval().requires_grad_(requires_grad=False)
     ends = _ends(model, tokenizer)
     # only the request says how to sample: a checkpoint's own temperatures and penalties must not slip in
@@ -74,6 +77,13 @@ def load(config: Config) -> Loaded:
         context=_context(model.config, config.context),
         ends=ends,
     )
+
+
+def _template(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"the `chat_template` `{path}` can not be read ({type(exc).__name__})") from exc
 
 
 def _device(asked: str) -> torch.device:
@@ -156,8 +166,13 @@ def _context(config: Any, asked: int | None) -> int:
     return min(int(most), asked) if asked else int(most)
 
 
+_ENDS = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|end|>")
+"""Tokens that end a turn in the families' chat templates; a base model's file does not say that they end an answer."""
+
+
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    ends: set[int] = set()
+    known = tokenizer.get_vocab()
+    ends: set[int] = {known[token] for token in _ENDS if token in known}
     for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
         if value is not None:
             ends.update([value] if isinstance(value, int) else value)

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.plugin import Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
 from gateway.testing import check_stage
-from gateway_transformers import Config, build, embedded, gateway_backends
+from gateway_transformers import EMBEDDED_CONTEXT, Config, build, embedded, gateway_backends
 from gateway_transformers.backend import BLIND_NOTE
 from gateway_transformers.worker import GenerationFailed, ModelClosed, QueueFull
 
@@ -84,6 +84,16 @@ async def test_a_question_gets_a_sensible_answer_and_its_tokens_are_counted(back
     assert 30 < completion.usage.prompt_tokens < 60
     assert not completion.blind
     assert BLIND_NOTE not in choice.text.text
+
+
+async def test_room_is_what_the_prompt_leaves_of_the_context(backend):
+    asked = prompt("Which view is this?", max_tokens=1)
+    used = (await backend.complete(asked)).usage.prompt_tokens
+    assert await backend.room(asked) == EMBEDDED_CONTEXT - used
+    assert await backend.room(prompt("word " * 9000)) < 0
+    (offer,) = gateway_backends()
+    told = [offer.context(Config(**c)) for c in ({}, {"context": 900}, {"path": "/m"}, {"path": "/m", "context": 700})]
+    assert told == [EMBEDDED_CONTEXT, 900, None, 700]
 
 
 async def test_an_answer_ends_at_its_limit_or_before_a_stop_string(backend):
