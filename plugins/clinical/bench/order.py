@@ -1,9 +1,9 @@
 """Search for the pairs that the library shows first: ``python plugins/clinical/bench/order.py [--minutes 15]``.
 
-Draws lists of pairs at random, asks SmolLM2-135M-Instruct harmful and benign questions after eight demonstrations of each,
-keeps the lists with the least sum of attack success and over-defense, and goes on from these by changing one pair at a
-time. The questions are training texts of gateway-intent, which nobody had before them who wrote the library; what is
-measured with (`effect.py --set report`, and the held-out files of ``make results``) has no part in it.
+Draws lists of pairs at random, asks SmolLM2-135M-Instruct harmful and benign questions after eight demonstrations of
+each, keeps the lists with the least sum of attack success and over-defense, and goes on from these by changing one pair
+at a time. The questions are training texts of gateway-intent, which nobody had before them who wrote the library; what
+is measured with (`effect.py --set report`, and the held-out files of ``make results``) has no part in it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 from effect import Model
-from gateway_intent.training.natural import lines
 
 from gateway.plugin import Budget
 from gateway_clinical.library import Pair, load
 from gateway_clinical.selection import select
+from gateway_intent.training.natural import lines
 from gateway_review.refusals import refusal
 
 HARMFUL, BENIGN = ("harm-d", "harm-e", "harm"), ("imaging", "medication", "consumer")
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--start", help="pairs to begin with, by comma")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    rng = random.Random(options.seed)
+    rng = random.Random(options.seed)  # noqa: S311 - a draw that can be repeated, no secret
     judge = Judge(Model(), questions(HARMFUL, 16, rng), questions(BENIGN, 16, rng))
     for asked in (judge.harmful, judge.benign):
         rng.shuffle(asked)
@@ -94,7 +94,9 @@ def main() -> None:
         del best[4:]
         if best[0][1] == pairs:
             names = ",".join(pair.id for pair in pairs)
-            sys.stdout.write(f"{time.monotonic() - began:5.0f} s  attack {attack:.3f}  over-defense {over:.3f}  {names}\n")
+            sys.stdout.write(
+                f"{time.monotonic() - began:5.0f} s  attack {attack:.3f}  over-defense {over:.3f}  {names}\n"
+            )
             sys.stdout.flush()
 
     began = time.monotonic()

@@ -27,7 +27,8 @@ class ClinicalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `fixed_pairs` pairs of the library and then the nearest. `diversity`, 0..1, weighs how unlike each other near ones
     are to be.
 
-    `order` says which kind stands last. With `images` each demonstration shows a drawn picture. `library` is a folder
+    `order` says which kind stands last. With `images` each demonstration shows a drawn picture, and pairs that can be
+    pictured come first under ``fixed`` and ``same-modality``. `library` is a folder
     with another library, signed by the holder of `public_key` (32 bytes in base64; None: this package's key).
     """
 
@@ -68,6 +69,8 @@ class Clinical:
 
     def _settle(self, modality: Modality | None, budget: Budget) -> tuple[Demonstration, ...]:
         pairs = self.library.pairs
+        if self.config.images and budget.images != 0:  # for a model that sees, a pair without a picture comes later
+            pairs = tuple(sorted(pairs, key=lambda pair: not pair.pictured))
         if modality is not None:
             pairs = tuple(sorted(pairs, key=lambda pair: pair.modality != modality))
         return self._select(pairs[: needed(budget, len(pairs))], budget, closing_last)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 ORDER = "order.yaml"
-PUBLIC_KEY = "tJMB/qbh6LpoX1v4Dqy/6WGTPkbvARcNiP5K1Ui4SsM="
+PUBLIC_KEY = "dvkRqDPsGBQ6S4YpnQTpTN90YwPDjrMtIO0fvtvznHg="
 """The public key, 32 bytes in base64, whose holder signs the library of this package."""
 
 _DIGEST = "run `python -m gateway_clinical.digest` after a reviewed change, or install the package again"
