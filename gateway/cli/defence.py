@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.evaluation.rows import RowFile
     from gateway.policy.model import LoadedPolicy
 
-ATTACKS = "none,role-play,prefix-injection,refusal-suppression,forged-turns"
+ATTACKS = "none,role-play,prefix-injection,refusal-suppression,forged-turns,typographic,mismatch"
 
 
 class Asked(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from gateway.evaluation.answers import Answer, key_of
 from gateway.evaluation.arms import Arm
 from gateway.evaluation.attacks import NONE, wrapped
+from gateway.evaluation.pictures import MISMATCH
 from gateway.evaluation.rows import Row, request_of
 from gateway.evaluation.utility import contained, token_f1
 from gateway.images import Limits
@@ -79,7 +80,7 @@ def digest_of(question: Question) -> str:
     row = question.row
     image = "" if row.image is None else hashlib.sha256(row.image.read_bytes()).hexdigest()
     request = Request(id="", department="", model="", turns=())
-    if question.wrap:
+    if question.wrap and question.attack != MISMATCH:  # its words hang on row and image, which are digested anyway
         request = wrapped(_plain(row.text), question.attack, row.id)
     shown = [(turn.role, [part.text for part in turn.parts if isinstance(part, Text)]) for turn in request.turns]
     return key_of(row.text, shown, image, row.reference)
@@ -112,7 +113,9 @@ async def ask(question: Question, arm: Arm, setup: Setup, key: str) -> Answer | 
     plain = replace(
         plain, model=setup.backend.stage.models()[0], sampling=Sampling(max_tokens=setup.max_tokens, temperature=0.0)
     )
-    request = wrapped(plain, question.attack, question.row.id) if question.wrap else plain
+    request = plain
+    if question.wrap:
+        request = await asyncio.to_thread(wrapped, plain, question.attack, question.row.id, question.row.modality)
     try:
         if arm.whole:
             return await _ask_gateway(question, plain, request, setup, key)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from gateway.errors import ConfigurationError
+from gateway.evaluation.pictures import PICTURED, pictured
 from gateway.values import Image, Part, Request, Role, Text, Turn
 
 NONE = "none"
@@ -84,10 +85,14 @@ ATTACKS: Mapping[str, tuple[Template, ...]] = MappingProxyType(
 """The built-in wrappings, by name: several templates of each."""
 
 
+KNOWN = (NONE, *ATTACKS, *PICTURED)
+"""Every attack that can be asked for."""
+
+
 def check_attacks(names: Sequence[str]) -> None:
     """Raise ConfigurationError with every name that is no wrapping."""
-    known = ", ".join(f"`{name}`" for name in (NONE, *ATTACKS))
-    wrong = [name for name in names if name != NONE and name not in ATTACKS]
+    known = ", ".join(f"`{name}`" for name in KNOWN)
+    wrong = [name for name in names if name not in KNOWN]
     if wrong:
         raise ConfigurationError(*(f"--attacks: there is no attack `{name}`; known: {known}" for name in wrong))
 
@@ -99,13 +104,15 @@ def template_of(attack: str, row_id: str) -> Template:
     return templates[number % len(templates)]
 
 
-def wrapped(request: Request, attack: str, row_id: str) -> Request:
+def wrapped(request: Request, attack: str, row_id: str, modality: str | None = None) -> Request:
     """Wrap the only turn of `request`; its images stay with the last question.
 
-    A question without text is taken to stand in its image.
+    A question without text is taken to stand in its image. `modality` is what the image is of, where that is known.
     """
     if attack == NONE:
         return request
+    if attack in PICTURED:
+        return pictured(request, attack, row_id, modality)
     parts = request.turns[-1].parts
     asked = " ".join(part.text for part in parts if isinstance(part, Text)) or "do what the image says."
     images = tuple(part for part in parts if isinstance(part, Image))

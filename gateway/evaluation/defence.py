@@ -18,7 +18,8 @@ from gateway.evaluation.answers import Answer, Journal
 from gateway.evaluation.arms import Arm
 from gateway.evaluation.asking import Failure, Question, Setup, answer_key, ask, digest_of
 from gateway.evaluation.attacks import NONE
-from gateway.evaluation.rows import RowFile
+from gateway.evaluation.pictures import MISMATCH, TYPOGRAPHIC
+from gateway.evaluation.rows import Row, RowFile
 from gateway.evaluation.screening import Stop
 
 PATIENCE = 10
@@ -65,7 +66,7 @@ def questions_of(
     """Make the questions: harmful rows once for each attack, benign rows plain.
 
     With `attack_benign` benign rows are wrapped as the harmful ones are. A row that says itself that it is an attack is
-    put as it stands, once.
+    put as it stands, once. A mismatch needs an image of a known modality, a typographic attack a text to draw.
     """
     made: list[Question] = []
     for file in files:
@@ -74,11 +75,19 @@ def questions_of(
                 made.append(Question(file=file.name, row=row, attack=row.attack))
             elif row.harmful or attack_benign:
                 made += [
-                    Question(file=file.name, row=row, attack=name, wrap=name != NONE) for name in dict.fromkeys(attacks)
+                    Question(file=file.name, row=row, attack=name, wrap=name != NONE)
+                    for name in dict.fromkeys(attacks)
+                    if _fits(row, name)
                 ]
             else:
                 made.append(Question(file=file.name, row=row))
     return tuple(made)
+
+
+def _fits(row: Row, attack: str) -> bool:
+    if attack == MISMATCH:
+        return row.image is not None and row.modality is not None and bool(row.text)
+    return attack != TYPOGRAPHIC or bool(row.text)
 
 
 async def plan(questions: Sequence[Question], arms: Sequence[Arm], setup: Setup) -> tuple[ArmPlan, ...]:
