@@ -250,13 +250,14 @@ def _tell_agreement(agreement: Agreement, *, as_json: bool) -> None:
 
 
 def _tell(report: DefenceReport, out: Path | None, *, as_json: bool) -> None:
-    from gateway.evaluation.defence_page import defence_page
+    from gateway.evaluation.defence_page import defence_figure, defence_page
     from gateway.evaluation.defence_telling import defence_sheets, problems
 
     text = msgspec.json.format(msgspec.json.encode(report), indent=1)
     if out is not None:
         (out / "defence.json").write_bytes(text + b"\n")
         (out / "defence.html").write_text(defence_page(report), encoding="utf-8")
+        (out / "defence.svg").write_text(defence_figure(report), encoding="utf-8")
         click.echo(f"wrote {out / 'defence.json'} and {out / 'defence.html'}", err=True)
     if as_json:
         click.echo(text)

@@ -11,9 +11,9 @@ from gateway.evaluation.arms import TURNS, Arm, mix_name
 from gateway.evaluation.defence_report import DefenceReport
 from gateway.evaluation.defence_telling import defence_sheets, problems
 from gateway.evaluation.effects import Effect, Rates
-from gateway.evaluation.markup import document, meanings, plain, source, table
+from gateway.evaluation.markup import document, meanings, plain, source, standalone, table
 from gateway.evaluation.numbers import Share
-from gateway.evaluation.plots import Line, Spot, curves, plane, swatch
+from gateway.evaluation.plots import HEIGHT, WIDTH, Line, Spot, curves, plane, swatch
 from gateway.evaluation.tradeoff import Claim
 
 _MARK = {"yes": "met", "no": "missed", "open": "dim"}
@@ -40,6 +40,20 @@ def defence_page(report: DefenceReport) -> str:
             meanings(report.definitions.items()),
             _source(report),
         ),
+    )
+
+
+def defence_figure(report: DefenceReport) -> str:
+    """Draw both errors against the budget as one SVG that stands alone, for a README."""
+    series = _series(report.effects)
+    return standalone(
+        [
+            _drawn(series, "attack_success", "Attack success", "harmful answered, %"),
+            _drawn(series, "over_defense", "Over-defense", "benign refused, %"),
+        ],
+        width=WIDTH,
+        height=HEIGHT,
+        legend=[(swatch(number), s.name) for number, s in enumerate(series)],
     )
 
 
@@ -95,7 +109,15 @@ def _plots(report: DefenceReport, series: Sequence[_Series]) -> str:
     )
 
 
-def _curve(series: Sequence[_Series], measure: Literal["attack_success", "over_defense"], title: str, up: str) -> str:
+_Measure = Literal["attack_success", "over_defense"]
+
+
+def _curve(series: Sequence[_Series], measure: _Measure, title: str, up: str) -> str:
+    drawn = _drawn(series, measure, title, up)
+    return f'<figure><figcaption>{plain(title)}</figcaption>{drawn}<p class="dim">Bars: 95 % intervals.</p></figure>'
+
+
+def _drawn(series: Sequence[_Series], measure: _Measure, title: str, up: str) -> str:
     budgets = sorted({e.arm.budget.demonstrations for s in series for e in s.effects})
     # budgets double, so they stand at even distances
     at = {budget: (place + 0.5) / len(budgets) for place, budget in enumerate(budgets)}
@@ -120,11 +142,10 @@ def _curve(series: Sequence[_Series], measure: Literal["attack_success", "over_d
         )
         for s in series
     )  # fmt: skip
-    drawn = curves(
+    return curves(
         lines, id=measure.replace("_", "-"), title=title, about=f"By number of demonstrations. {about}.",
         across="demonstrations", up=up, ticks=[(x, str(budget)) for budget, x in at.items()],
     )  # fmt: skip
-    return f'<figure><figcaption>{plain(title)}</figcaption>{drawn}<p class="dim">Bars: 95 % intervals.</p></figure>'
 
 
 def _plane(report: DefenceReport, series: Sequence[_Series]) -> str:

@@ -79,6 +79,32 @@ def document(title: str, parts: Iterable[str]) -> str:
     )
 
 
+def standalone(drawings: Iterable[str], *, width: int, height: int, legend: Iterable[tuple[str, str]]) -> str:
+    """Put SVG drawings of one size (in their own units) side by side into one SVG that needs no page around it.
+
+    `legend` gives a swatch and its text for each line.
+    """
+    placed = [
+        drawing.replace("<svg ", f'<svg x="{place * width}" y="34" width="{width}" height="{height}" ', 1)
+        for place, drawing in enumerate(drawings)
+    ]
+    whole = width * len(placed)
+    keys, at = [], 12
+    for mark, text in legend:
+        keys.append(mark.replace("<svg ", f'<svg x="{at}" y="12" width="36" height="8" ', 1))
+        keys.append(f'<text x="{at + 42}" y="20">{plain(text)}</text>')
+        at += 60 + 7 * len(text)
+    style = (
+        _STYLE[: _STYLE.index("@media")].replace(":root", "svg")
+        + _STYLE[_STYLE.index("svg text") : _STYLE.index("table{")]
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {height + 40}"><style>{style}'
+        f'text{{font-family:system-ui,"Liberation Sans",sans-serif}}</style>'
+        f'<rect width="{whole}" height="{height + 40}" fill="var(--ground)"/>{"".join(keys)}{"".join(placed)}</svg>\n'
+    )
+
+
 def plain(text: str) -> str:
     """Escape text that comes from outside, and keep a number and its percent sign on one line."""
     return escape(text).replace(" %", "\u00a0%")

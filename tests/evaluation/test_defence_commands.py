@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from evaluation.kit import GATEWAY, run, write
@@ -48,6 +49,8 @@ def test_a_report_with_page_and_tables(tmp_path: Path) -> None:
     assert effects["whole gateway"]["by_attack"]["none"]["attack_success"]["hits"] == 12
     assert report["model"] == {"name": "swayed-1", "stage": "swayed", "version": "0.0.1"}
     assert report["chosen"] == "8 mixed 0.5" and len(answers.splitlines()) == 60 * 11
+    figure = ElementTree.parse(tmp_path / "report" / "defence.svg").getroot()
+    assert len(figure.findall("{http://www.w3.org/2000/svg}svg")) == 2 + 3, "two plots, and a swatch for each line"
     assert page.count("<svg viewBox") == 3 and page.count('class="ring"') == 1 and page.count("diamond") >= 1
     assert not re.search(r"<script|https?://|<link|<img|@import", page)
 
