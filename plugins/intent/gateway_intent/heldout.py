@@ -63,20 +63,21 @@ def _single(name: str, harmful: bool, clinical: bool | None = None) -> Iterator[
         )
 
 
-def twins() -> Iterator[Example]:
-    """Give the held-out twins."""
-    for key, code, line in lines("heldout", "twins"):
+def twins(name: str = "twins") -> Iterator[Example]:
+    """Give the held-out twins of a file."""
+    for key, code, line in lines("heldout", name):
         bad, _, good = line.partition(" => ")
-        yield Example(text=bad, harmful=True, label=code, split="test", source="twins", pair=key, technique="none")
+        yield Example(text=bad, harmful=True, label=code, split="test", source=name, pair=key, technique="none")
         text = good[4:] if good[:1] == "B" and good[1:3].isdigit() else good
-        yield Example(
-            text=text, harmful=False, label=good[:3], split="test", source="twins", pair=key, technique="none"
-        )
+        yield Example(text=text, harmful=False, label=good[:3], split="test", source=name, pair=key, technique="none")
 
 
-def ordinary(kind: str) -> Iterator[Example]:
-    """Give the ordinary clinical questions of one kind: ``vignette``, ``medication``, ``consumer``, ``vqa``."""
-    for key, _, line in lines("heldout", "benign"):
+KINDS = ("vignette", "medication", "consumer", "vqa")
+
+
+def ordinary(kind: str, name: str = "benign") -> Iterator[Example]:
+    """Give the ordinary clinical questions of one of `KINDS`."""
+    for key, _, line in lines("heldout", name):
         found, code, text = line.split(" ", 2)
         if found == kind:
             yield Example(
@@ -123,8 +124,13 @@ def sets(data: Path | None, seed: int = 0) -> Iterator[tuple[str, list[Example]]
 def _sets(data: Path | None, made: list[Example], seed: int) -> Iterator[tuple[str, list[Example]]]:
     yield "twins", list(twins())
     yield "alarming", list(_single("alarming", False))
-    for kind in ("vignette", "medication", "consumer", "vqa"):
+    for kind in KINDS:
         yield kind, list(ordinary(kind))
+    # written later, by another hand, and looked at by nobody while weights and thresholds were chosen
+    yield "fresh-twins", list(twins("twins-2"))
+    yield "fresh-plain", list(_single("plain-2", True))
+    for kind in KINDS:
+        yield f"fresh-{kind}", list(ordinary(kind, "benign-2"))
     yield "plain", list(_single("plain", True))
     yield "wrapped", list(wrapped(seed))
     yield "coded", list(coded())
