@@ -13,10 +13,9 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from effect import Model
+from effect import Model  # type: ignore[import-not-found]  # the script beside this one
 
 from gateway.plugin import Budget
 from gateway_clinical.library import Pair, load
@@ -105,17 +104,16 @@ def main() -> None:
         if time.monotonic() - began < 20 * options.minutes or rng.random() < 0.15:
             tried(tuple(rng.sample(library, options.pairs)))
             continue
-        pairs = list(rng.choice(best)[1])
+        changed = list(rng.choice(best)[1])
         if rng.random() < 0.3:
-            one, other = rng.sample(range(len(pairs)), 2)
-            pairs[one], pairs[other] = pairs[other], pairs[one]
+            one, other = rng.sample(range(len(changed)), 2)
+            changed[one], changed[other] = changed[other], changed[one]
         else:
-            pairs[rng.randrange(len(pairs))] = rng.choice([pair for pair in library if pair not in pairs])
-        tried(tuple(pairs))
+            changed[rng.randrange(len(changed))] = rng.choice([pair for pair in library if pair not in changed])
+        tried(tuple(changed))
     for total, pairs in best:
         sys.stdout.write(f"{total:.3f}  {','.join(pair.id for pair in pairs)}\n")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     main()
