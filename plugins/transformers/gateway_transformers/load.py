@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from gateway_transformers import EMBEDDED, Config
 from gateway_transformers.embedded import embedded_weights
+from gateway_transformers.sight import FOLDER, MARK
+from gateway_transformers.sight import NAME as SIGHT
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -49,10 +51,17 @@ def load(config: Config) -> Loaded:
 
     device = _device(config.device)
     dtype = _dtype(config.dtype, device)
-    if config.path is None:
+    found: tuple[Any, Any, Any | None]
+    sighted = FOLDER if config.path is None and config.model == SIGHT else config.path
+    if sighted is not None and (Path(sighted) / MARK).is_file():
+        from gateway_transformers.sight.loading import load as load_sight
+
+        found = load_sight(Path(sighted), dtype)
+    elif config.path is None:
         if config.model != EMBEDDED:
             raise ValueError(
-                f"`{config.model}` is not the embedded model `{EMBEDDED}`; give its folder or hub id as `path`"
+                f"`{config.model}` is not an embedded model (`{EMBEDDED}`, `{SIGHT}`); give its folder or hub id as"
+                " `path`"
             )
         found = _gguf(embedded_weights(), dtype)
     elif config.path.endswith(".gguf"):
