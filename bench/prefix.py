@@ -50,7 +50,7 @@ async def main() -> None:
     """Print the costs."""
     fixed, nearest = build_injector(ClinicalConfig()), build_injector(ClinicalConfig(strategy="nearest"))
     model = build_model(Model())
-    times: dict[str, list[float]] = {name: [] for name in ("fixed", "nearest", "none", "cold", "warm")}
+    times: dict[str, list[float]] = {name: [] for name in ("fixed", "nearest", "room", "none", "cold", "warm")}
     shown = await fixed.inject(request(QUESTIONS[0], 0), BUDGET)
     times["cold"].append(await timed(model.complete(Prompt(request=request("Hello?", 0), demonstrations=shown))))
     await model.complete(Prompt(request=request("Hello?", 0)))
@@ -61,11 +61,13 @@ async def main() -> None:
             times["nearest"].append(await timed(nearest.inject(asked, BUDGET)))
             times["none"].append(await timed(model.complete(Prompt(request=asked))))
             prompt = Prompt(request=asked, demonstrations=shown)
+            times["room"].append(await timed(model.room(prompt)))
             times["warm"].append(await timed(model.complete(prompt)))
     await model.aclose()
     middle = {name: statistics.median(values) for name, values in times.items()}
     sys.stdout.write(
-        f"choosing 8 demonstrations: fixed {middle['fixed']:.3f} ms, nearest {middle['nearest']:.2f} ms\n"
+        f"choosing 8 demonstrations: fixed {middle['fixed']:.3f} ms, nearest {middle['nearest']:.2f} ms; "
+        f"asking whether they fit: {middle['room']:.3f} ms\n"
         f"first token of the embedded model: without {middle['none']:.1f} ms; 8 fixed, prefix read anew "
         f"{middle['cold']:.0f} ms; prefix kept {middle['warm']:.1f} ms, {middle['warm'] / middle['none']:.2f} times\n"
     )

@@ -82,7 +82,8 @@ class MeasuringBackend(Backend, Protocol):
     async def room(self, prompt: Prompt) -> int | None:
         """Give how many tokens of the context `prompt` leaves for an answer, below 0 where it is too long.
 
-        None stands for a context that is not known.
+        It is asked on every request, so a quick lower bound will do while that is plenty. None stands for a context
+        that is not known.
         """
         ...
 

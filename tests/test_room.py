@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from gateway.cli import main
 from gateway.pipeline import Built, Pipeline
 from gateway.pipeline.room import ANSWER, never_fits
-from gateway.plugin import Budget, Demonstration, Request
+from gateway.plugin import Budget, Demonstration, Prompt, Request
 from gateway.policy.decision import Release, Withhold
 from gateway.policy.evidence import StageFailed
 from gateway.policy.model import LoadedPolicy, Policy, convert
 from gateway.records import Caller, Digester, Injected, Outcome, explain, record_of
-from gateway.testing import FixedAuditor, FixedInjector, FixedPreScreener, ScriptedBackend, request
+from gateway.testing import FixedAuditor, FixedInjector, FixedPreScreener, Hangs, Raises, ScriptedBackend, request
 
 CALLER = Caller(key="k", department="radiology", roles=("caller",))
 POLICY: dict[str, Any] = {
@@ -30,8 +30,10 @@ POLICY: dict[str, Any] = {
 }
 
 
-def make(context: int | None, *, inject: Any = None, **changes: Any) -> tuple[Pipeline, ScriptedBackend]:
-    model = ScriptedBackend(context=context)
+def make(
+    context: int | None, *, inject: Any = None, model: ScriptedBackend | None = None, **changes: Any
+) -> tuple[Pipeline, ScriptedBackend]:
+    model = model or ScriptedBackend(context=context)
     stages: dict[Any, Built] = {
         ("prescreener", "screen"): Built(name="screen", version="1", stage=FixedPreScreener()),
         ("injector", "inject"): Built(name="inject", version="1", stage=inject or FixedInjector()),
@@ -81,11 +83,11 @@ async def test_the_cut_is_recorded_and_told() -> None:
     (attempt,) = outcome.attempts
     assert isinstance(outcome.final, Release) and isinstance(attempt.injected, Injected)
     assert 0 < len(attempt.injected.demonstrations) < 8
-    assert attempt.budget == Budget(demonstrations=8, mix=0.5) and attempt.trimmed is not None
-    assert attempt.trimmed.tokens is not None and attempt.trimmed.tokens <= 120
-    assert f"TRIMMED to at most {attempt.trimmed.tokens} tokens" in told(outcome)
-    kept = record_of(outcome, Digester(b"s" * 32)).attempts[0].trimmed
-    assert kept is not None and kept.tokens == attempt.trimmed.tokens
+    question = 2 * len(["Is", "there", "a", "fracture?"])
+    assert attempt.trimmed == Budget(demonstrations=8, mix=0.5, tokens=120 - question)
+    assert f"TRIMMED to at most {120 - question} tokens" in told(outcome)
+    (kept,) = record_of(outcome, Digester(b"s" * 32)).attempts
+    assert (kept.budget.tokens, kept.trimmed and kept.trimmed.tokens) == (None, 120 - question)
     assert len(model.prompts) == 1
 
 
@@ -98,18 +100,24 @@ async def test_where_nothing_fits_the_model_is_not_asked_undefended() -> None:
     assert "holds not one demonstration" in told(outcome)
 
 
-async def test_a_measure_that_breaks_or_hangs_does_not_decide() -> None:
-    for said in (RuntimeError("the patient's name"), "many", -3.5):
-        pipeline, model = make(None)
+class Odd(ScriptedBackend):
+    """Measures nonsense: raises what is an exception, and gives anything else."""
 
-        async def room(prompt: Any, said: Any = said) -> Any:
-            if isinstance(said, Exception):
-                raise said
-            return said
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self.said = said
 
-        model.room = room  # type: ignore[method-assign]
-        outcome = await run(pipeline)
-        assert outcome.word == "released" and len(model.prompts[0].demonstrations) == 8
+    async def room(self, prompt: Prompt) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize("said", [RuntimeError("the patient's name"), "many", -3.5])
+async def test_a_measure_that_breaks_does_not_decide(said: Any) -> None:
+    pipeline, model = make(None, model=Odd(said))
+    outcome = await run(pipeline)
+    assert outcome.word == "released" and len(model.prompts[0].demonstrations) == 8
 
 
 class Greedy(FixedInjector):
@@ -123,6 +131,19 @@ async def test_an_injector_that_disobeys_the_cap_stops_the_request() -> None:
     pipeline, model = make(ANSWER + 60, inject=Greedy())
     outcome = await run(pipeline)
     assert not model.prompts and isinstance(outcome.final, Withhold)
+
+
+async def test_a_long_question_can_not_have_the_demonstrations_excused() -> None:
+    excusing = {"demonstrations": {"stage": "inject", "allow_if_unavailable": True}}
+    pipeline, model = make(2 * ANSWER, **excusing)
+    outcome = await run(pipeline, "word " * 120)
+    assert not model.prompts and isinstance(outcome.final, Withhold)
+
+
+@pytest.mark.parametrize("how", [Raises(), Hangs()])
+async def test_an_injector_that_breaks_does_not_break_the_start(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.pipeline.room._PATIENCE", 0.05)
+    assert await never_fits(convert(POLICY, Policy), how, 300) == ()
 
 
 async def test_a_budget_that_can_never_fit_is_named() -> None:

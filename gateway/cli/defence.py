@@ -120,7 +120,7 @@ async def _measure(
     from gateway.evaluation.answers import FILE, Journal
     from gateway.evaluation.attacks import check_attacks
     from gateway.evaluation.benches import arms_of, build_setup, with_server
-    from gateway.evaluation.defence import plan, questions_of
+    from gateway.evaluation.defence import check_borne, plan, questions_of
     from gateway.evaluation.defence_report import defence_report
     from gateway.evaluation.rows import check_images
     from gateway.evaluation.screening import Stop
@@ -135,6 +135,8 @@ async def _measure(
         loaded, registry, budgets=asked.budgets, mixes=asked.mixes, strategies=asked.strategies, forms_=asked.forms,
         whole=asked.whole_gateway,
     )  # fmt: skip
+    questions = questions_of(files, asked.attacks, attack_benign=asked.attack_benign)
+    check_borne(asked.attacks, questions)
     pictures = sum(row.image is not None for file in files for row in file.rows)
     if pictures:
         with bar(pictures, "checking images", "image") as update:
@@ -145,7 +147,7 @@ async def _measure(
             loaded, bench, arms, max_tokens=asked.max_tokens, deadline=asked.deadline, limits=settings.image_limits,
             model_from=None if asked.url is None else "--url",
         )  # fmt: skip
-        plans = await plan(questions_of(files, asked.attacks, attack_benign=asked.attack_benign), arms, setup)
+        plans = await plan(questions, arms, setup)
         with Journal(None if asked.out is None else asked.out / FILE) as journal, stopping(stop):
             total, kept = _known(plans, journal)
             measured = await _run(plans, setup, journal, asked, stop, total - kept)

@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.lists import Part
 from gateway.cli.output import as_json, show
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
     from gateway.evaluation.arms import Arm
@@ -86,9 +86,13 @@ def _change(file: Path, tier: int, arm: Arm, *, write: bool, force: bool) -> dic
     if cases is not None:
         told.append(difference(cases_of(file), *cases, "recommended"))
     if written:
-        if cases is not None:
-            write_policy(cases_of(file), cases[1], cases[0])
         write_policy(file, made, data)
+        if cases is not None:
+            try:
+                write_policy(cases_of(file), cases[1], cases[0])
+            except Unavailable:  # both or neither
+                write_policy(file, data, made)
+                raise
     return {
         "policy": str(file),
         "tier": tier,

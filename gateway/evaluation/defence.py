@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from gateway.errors import ConfigurationError
 from gateway.evaluation.answers import Answer, Journal
 from gateway.evaluation.arms import Arm
 from gateway.evaluation.asking import Failure, Question, Setup, answer_key, ask, digest_of
@@ -88,6 +89,19 @@ def _fits(row: Row, attack: str) -> bool:
     if attack == MISMATCH:
         return row.image is not None and row.modality is not None and bool(row.text)
     return attack != TYPOGRAPHIC or bool(row.text)
+
+
+def check_borne(attacks: Sequence[str], questions: Sequence[Question]) -> None:
+    """Raise ConfigurationError where an attack by the image is put to no row: nobody should read that as a success."""
+    asked = {question.attack for question in questions}
+    needs = {MISMATCH: "a text, an `image` and its `modality`", TYPOGRAPHIC: "a text"}
+    problems = [
+        f"--attacks: no harmful row can bear `{name}`: it needs {needs[name]}; add them, or leave `{name}` out"
+        for name in dict.fromkeys(attacks)
+        if name in needs and name not in asked
+    ]
+    if problems:
+        raise ConfigurationError(*problems)
 
 
 async def plan(questions: Sequence[Question], arms: Sequence[Arm], setup: Setup) -> tuple[ArmPlan, ...]:

@@ -16,6 +16,18 @@ _DARK = (
     "--ink:#e6edf3;--dim:#9da7b1;--ground:#0d1117;--card:#161b22;--rule:#30363d;--good:#4cc9a0;--bad:#ff9d66;"
     "--c0:#58a6e8;--c1:#ff8c42;--c2:#3ac79f;--c3:#e59bc6;--c4:#f0b93a;--c5:#8fd0f5"
 )
+_DRAWING = """\
+svg text{fill:var(--dim);font-size:11px} svg .axis{fill:var(--ink);font-size:12px}
+.diamond{stroke:var(--ink);stroke-width:1.5} .ring{fill:none;stroke:var(--ink);stroke-width:1.8}
+.grid{stroke:var(--rule);stroke-width:.6} .diagonal{stroke:var(--dim);stroke-dasharray:1 4}
+.guide{stroke:var(--dim);stroke-width:.9;stroke-dasharray:5 3} .series{fill:none;stroke-width:2.2}
+.series.s0{stroke:var(--c0)}.series.s1{stroke:var(--c1)}.series.s2{stroke:var(--c2)}
+.series.s3{stroke:var(--c3)}.series.s4{stroke:var(--c4)}.series.s5{stroke:var(--c5)}
+.whisker.s0{stroke:var(--c0)}.whisker.s1{stroke:var(--c1)}.whisker.s2{stroke:var(--c2)}
+.whisker.s3{stroke:var(--c3)}.whisker.s4{stroke:var(--c4)}.whisker.s5{stroke:var(--c5)} .whisker{opacity:.6}
+.dot.s0{fill:var(--c0)}.dot.s1{fill:var(--c1)}.dot.s2{fill:var(--c2)}
+.dot.s3{fill:var(--c3)}.dot.s4{fill:var(--c4)}.dot.s5{fill:var(--c5)}
+"""
 _STYLE = f"""
 :root{{color-scheme:light dark;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
@@ -36,17 +48,7 @@ h3{{font-size:1rem;margin:0 0 .25rem;overflow-wrap:anywhere}} p{{margin:.25rem 0
 figure{{margin:0;break-inside:avoid}} figcaption{{font-weight:600}} figure>svg{{width:100%;max-width:30rem;height:auto}}
 .legend{{list-style:none;margin:.25rem 0;padding:0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.9rem}}
 .swatch{{width:2.25rem;height:.6rem;margin-right:.35rem;vertical-align:middle}}
-svg text{{fill:var(--dim);font-size:11px}} svg .axis{{fill:var(--ink);font-size:12px}}
-.diamond{{stroke:var(--ink);stroke-width:1.5}} .ring{{fill:none;stroke:var(--ink);stroke-width:1.8}}
-.grid{{stroke:var(--rule);stroke-width:.6}} .diagonal{{stroke:var(--dim);stroke-dasharray:1 4}}
-.guide{{stroke:var(--dim);stroke-width:.9;stroke-dasharray:5 3}} .series{{fill:none;stroke-width:2.2}}
-.series.s0{{stroke:var(--c0)}}.series.s1{{stroke:var(--c1)}}.series.s2{{stroke:var(--c2)}}
-.series.s3{{stroke:var(--c3)}}.series.s4{{stroke:var(--c4)}}.series.s5{{stroke:var(--c5)}}
-.whisker.s0{{stroke:var(--c0)}}.whisker.s1{{stroke:var(--c1)}}.whisker.s2{{stroke:var(--c2)}}
-.whisker.s3{{stroke:var(--c3)}}.whisker.s4{{stroke:var(--c4)}}.whisker.s5{{stroke:var(--c5)}} .whisker{{opacity:.6}}
-.dot.s0{{fill:var(--c0)}}.dot.s1{{fill:var(--c1)}}.dot.s2{{fill:var(--c2)}}
-.dot.s3{{fill:var(--c3)}}.dot.s4{{fill:var(--c4)}}.dot.s5{{fill:var(--c5)}}
-table{{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}}
+{_DRAWING}table{{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}}
 th,td{{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule)}}
 td{{overflow-wrap:anywhere}} td:first-child{{min-width:11.5rem}}
 th{{color:var(--dim);font-weight:600}} dt{{font-weight:600;margin-top:.4rem}} dd{{margin:0}}
@@ -94,10 +96,7 @@ def standalone(drawings: Iterable[str], *, width: int, height: int, legend: Iter
         keys.append(mark.replace("<svg ", f'<svg x="{at}" y="12" width="36" height="8" ', 1))
         keys.append(f'<text x="{at + 42}" y="20">{plain(text)}</text>')
         at += 60 + 7 * len(text)
-    style = (
-        _STYLE[: _STYLE.index("@media")].replace(":root", "svg")
-        + _STYLE[_STYLE.index("svg text") : _STYLE.index("table{")]
-    )
+    style = f"svg{{{_LIGHT}}}{_DRAWING}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {height + 40}"><style>{style}'
         f'text{{font-family:system-ui,"Liberation Sans",sans-serif}}</style>'

@@ -159,9 +159,7 @@ class Pipeline:
         if isinstance(injected, Injected):
             demonstrations = injected.demonstrations
         made = partial(Attempt, budget=budget, injected=injected, trimmed=trimmed)
-        if isinstance(injected, StageFailed) and not (
-            self.policy.demonstrations and self.policy.demonstrations.allow_if_unavailable
-        ):
+        if isinstance(injected, StageFailed) and not self._excused(injected):
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             return made(completed=None, audits=(), verdict=Withhold(reasons=(reason,), rule="demonstrations"))
         prompt = self._shown(bare, demonstrations)
@@ -172,6 +170,14 @@ class Pipeline:
         audits = await self._audit(prompt, completed.completion, number, end)
         verdict = release(self.policy, admission, completed.completion, audits, number)
         return made(completed=completed, audits=audits, verdict=verdict)
+
+    def _excused(self, failed: StageFailed) -> bool:
+        """Tell whether the policy goes on without demonstrations.
+
+        A question that leaves no room for them is no failure of the stage: whoever asks could bring it about.
+        """
+        spec = self.policy.demonstrations
+        return spec is not None and spec.allow_if_unavailable and failed.cause != CONTEXT
 
     def _shown(self, bare: Prompt, demonstrations: tuple[Demonstration, ...]) -> Prompt:
         spec = self.policy.demonstrations

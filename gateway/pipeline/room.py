@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
+from gateway.pipeline.call import Fault, call_stage
 from gateway.policy.model import Policy
+from gateway.policy.validate import demonstrations_problem
 from gateway.records import Injected
 from gateway.values import Budget, Demonstration, Prompt, Request, Text, Turn
 
@@ -24,6 +26,7 @@ CONTEXT = "context"
 """The cause that is recorded where no demonstration fits."""
 
 _ROUNDS = 6
+_PATIENCE = 30.0  # seconds for an injector that is asked before the first request
 _CHARACTERS = 5  # of English prose in one token at the most, so that only what can never fit is refused at the start
 _MARKS = 8
 _IMAGE = 256
@@ -93,7 +96,10 @@ async def never_fits(policy: Policy, injector: Any, context: int | None) -> tupl
     for path, budget in budgets:
         if not budget.demonstrations:
             continue
-        shown = await injector.inject(blank, budget)
+        given = await _asked(injector, blank, budget)
+        if isinstance(given, Fault):
+            continue  # each request will refuse and tell why; what it can not show can not be too long
+        shown = cast("tuple[Demonstration, ...]", given)
         needed = least_tokens(shown, policy.demonstrations.role)
         room = context - ANSWER
         if needed > room:
@@ -103,6 +109,15 @@ async def never_fits(policy: Policy, injector: Any, context: int | None) -> tupl
                 f"context of {context} holds {max(room, 0)} beside an answer; buy {fit} at most, or cap `tokens`"
             )
     return tuple(problems)
+
+
+async def _asked(injector: Any, blank: Request, budget: Budget) -> object:
+    given, _ = await call_stage(
+        lambda: injector.inject(blank, budget),
+        deadline=_PATIENCE,
+        check=lambda value: demonstrations_problem(value, budget),
+    )
+    return given
 
 
 _BLANK = Turn(role="user", parts=(Text(id="messages[0].content", text="?"),))

@@ -1,31 +1,22 @@
 """A decision told in plain words, for a compliance officer: from the record alone."""
 
-# Over 300 lines because every part of a record has its place here, and they are read side by side.
-
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
 
+from gateway.records.explain_attempt import again, attempt_lines
+from gateway.records.phrases import because, budget, failed, finding
 from gateway.records.record import AccessV1, DecisionV1, Record
 from gateway.records.shapes import (
     AdmitV1,
-    AttemptV1,
-    AuditedV1,
-    BudgetV1,
-    CompletedV1,
     FailedV1,
-    FindingV1,
-    InjectedV1,
-    ReasonV1,
     RefuseV1,
-    ReleaseV1,
-    RetryV1,
     ScreenedV1,
     SkippedV1,
     WithholdV1,
 )
-from gateway.records.words import cause, count, level, listed, modality, ms, plain, share, view
+from gateway.records.words import count, level, listed, modality, ms, plain, share, view
 
 _WIDTH = 110  # characters
 _SCORES_TOLD = 3  # the strongest categories of a stage; the record has all
@@ -55,7 +46,7 @@ def explain(record: Record) -> str:
     ]
     for number, attempt in enumerate(record.attempts):
         title = "The model" if number == 0 else "The model, asked once more"
-        parts.append((title, [*_attempt(attempt), *([_again(attempt)] if number else [])]))
+        parts.append((title, [*attempt_lines(attempt), *([again(attempt)] if number else [])]))
     if record.defused:
         told = count(record.defused, "control token")
         parts.append(("What the model was given", [f"{told} of a chat template stood in the request and was broken."]))
@@ -125,17 +116,9 @@ def _rules(record: DecisionV1) -> str:
     )
 
 
-def _failed(word: FailedV1) -> str:
-    which = "" if word.choice is None else f" on answer {word.choice + 1}"
-    return (
-        f"{word.stage} {word.version} FAILED{which}: {cause(word.cause)} (after {ms(word.ms)}). "
-        "A check that says nothing counts as a no, unless the policy excuses it by name."
-    )
-
-
 def _screened(word: ScreenedV1 | SkippedV1 | FailedV1) -> str:
     if isinstance(word, FailedV1):
-        return _failed(word)
+        return failed(word)
     if isinstance(word, SkippedV1):
         return f"{word.stage} {word.version} was not asked: the risk lay outside the band of its second opinion."
     what = "judged the text found in images" if word.round == "found" else "judged the request"
@@ -151,7 +134,7 @@ def _screened(word: ScreenedV1 | SkippedV1 | FailedV1) -> str:
         found = count(len(word.found), "piece of text", "pieces of text")
         text += f" It found {found} inside images ({listed(word.found)}), handed on as if the user had typed it."
     if word.findings:
-        text += f" It found {'; '.join(map(_finding, word.findings))}."
+        text += f" It found {'; '.join(map(finding, word.findings))}."
     if word.clinical is not None:
         text += f" About clinical work: {share(word.clinical)} of 1."
     if word.notes:
@@ -172,49 +155,14 @@ def _coverage(record: DecisionV1) -> str:
     return f"{count(len(unseen), 'part')} of {total}: {listed(unseen)}.{why}"
 
 
-def _reason(reason: ReasonV1) -> str:
-    stage = f"`{reason.stage}`" if reason.stage else "a stage"
-    label = plain(reason.label) if reason.label else "harm"
-    where = f" in {reason.part}" if reason.part else ""
-    told = {
-        "risk": f"{stage} saw too high a risk of {label}{where}",
-        "out-of-scope": f"{stage} saw no clinical work in it, and the policy takes no other (`scope: clinical`)",
-        "scope-unknown": "no check said whether it is about clinical work (`scope: clinical`)",
-        "stage-failed": f"the check {stage} failed: {cause(reason.cause)}",
-        "stage-missing": f"the policy asks for the check {stage}, and no word of it came",
-        "uninspected": f"no check looked at {reason.part or 'a part of the request'}",
-        "finding": f"{stage} found {label}{where}",
-        "nothing-to-answer": "there was nothing to answer",
-        "demonstrations-failed": f"the demonstrations could not be had from {stage}: {cause(reason.cause)}",
-        "model-failed": f"the model stage {stage} failed: {cause(reason.cause)}",
-    }
-    return told.get(reason.code, f"{plain(reason.code)}{f' ({stage})' if reason.stage else ''}{where}")
-
-
-def _because(reasons: tuple[ReasonV1, ...]) -> str:
-    return "; ".join(map(_reason, reasons)) or "no reason is recorded"
-
-
-def _budget(budget: BudgetV1) -> str:
-    if budget.demonstrations == 0:
-        return "no demonstrations"
-    caps = []
-    if budget.tokens is not None:
-        caps.append(f"at most {budget.tokens} tokens")
-    if budget.images is not None:
-        caps.append(f"at most {count(budget.images, 'image')}")
-    of = f", {listed(tuple(caps))}" if caps else ""
-    return f"up to {count(budget.demonstrations, 'demonstration')}, a share of {share(budget.mix)} of them refusing{of}"
-
-
 def _admission(record: DecisionV1) -> str:
     decision = record.admission
     if isinstance(decision, RefuseV1):
         risk = "" if decision.risk is None else f" The worst risk seen was {share(decision.risk)}."
-        return f"Rule `{decision.rule}`: the request was refused, because {_because(decision.reasons)}.{risk}"
+        return f"Rule `{decision.rule}`: the request was refused, because {because(decision.reasons)}.{risk}"
     text = (
         f"Rule `{decision.rule}`: with a worst risk of {share(decision.risk)} the model might be asked. "
-        f"This tier buys {_budget(decision.budget)}."
+        f"This tier buys {budget(decision.budget)}."
     )
     if decision.excused:
         text += f" The policy excused failed checks by name (`allow_if_unavailable`): {listed(decision.excused)}."
@@ -223,95 +171,12 @@ def _admission(record: DecisionV1) -> str:
     return text
 
 
-def _attempt(attempt: AttemptV1) -> list[str]:
-    cut = "" if attempt.trimmed is None else f" {_trimmed(attempt)}"
-    bought = f"Bought: {_budget(attempt.budget)}.{cut} {_injected(attempt.injected)}"
-    lines = [bought, _completed(attempt.completed)]
-    lines += [_audited(word) for word in attempt.audits]
-    lines.append(_verdict(attempt.verdict))
-    return [line for line in lines if line]
-
-
-def _again(attempt: AttemptV1) -> str:
-    """Tell what asking once more cost, and what it gained."""
-    done = attempt.completed
-    if not isinstance(done, CompletedV1):
-        return "Asking once more gained nothing: there is no second answer, so the first one counts."
-    declined = any(
-        finding.kind == "refusal" for word in attempt.audits if isinstance(word, AuditedV1) for finding in word.findings
-    )
-    tokens = f"{done.prompt_tokens} tokens read and {done.completion_tokens} written"
-    gained = "the model declined again, so nothing was gained" if declined else "this time the model did not decline"
-    return f"Asking once more cost {ms(done.ms)}, {tokens}; {gained}."
-
-
-def _trimmed(attempt: AttemptV1) -> str:
-    tokens = 0 if attempt.trimmed is None else attempt.trimmed.tokens
-    return (
-        f"TRIMMED to at most {tokens} tokens of demonstrations, because the model's context holds no more beside the "
-        "question and an answer (images go first, then demonstrations, and the share of refusing ones stays)."
-    )
-
-
-def _injected(word: InjectedV1 | FailedV1 | None) -> str:
-    if word is None:
-        return "None were shown."
-    if isinstance(word, FailedV1):
-        return _failed(word)
-    shown = count(len(word.demonstrations), "demonstration")
-    return (
-        f"Spent: {word.stage} {word.version} put {shown} before the question ({ms(word.ms)}), "
-        f"{word.refusing} of them refusing: {listed(word.demonstrations) or 'none'} (digest {word.digest[:16]}…)."
-    )
-
-
-def _completed(word: CompletedV1 | FailedV1 | None) -> str:
-    if word is None:
-        return "The model was not asked."
-    if isinstance(word, FailedV1):
-        return _failed(word)
-    ends = listed(tuple(dict.fromkeys(f"`{choice.finish_reason}`" for choice in word.choices)))
-    size = listed(tuple(count(choice.characters, "character") for choice in word.choices))
-    text = (
-        f"{word.stage} {word.version} asked the model `{word.model}` ({ms(word.ms)}): "
-        f"{count(len(word.choices), 'answer')} of {size}, ended by {ends}; {word.prompt_tokens} tokens read, "
-        f"{word.completion_tokens} written."
-    )
-    if calls := sum(choice.tool_calls for choice in word.choices):
-        text += f" It called {count(calls, 'tool')}."
-    return text + (" The model has NOT seen the images: it was told of them in words." if word.blind else "")
-
-
-def _finding(finding: FindingV1) -> str:
-    label = f" ({plain(finding.label)})" if finding.label else ""
-    span = "" if finding.start is None else f", characters {finding.start} to {finding.end}"
-    return f"{plain(finding.kind)}{label}, score {share(finding.score)}, in {finding.part}{span}"
-
-
-def _audited(word: AuditedV1 | FailedV1) -> str:
-    if isinstance(word, FailedV1):
-        return _failed(word)
-    found = "; ".join(map(_finding, word.findings)) or "nothing found"
-    return f"{word.stage} {word.version} audited answer {word.choice + 1} ({ms(word.ms)}): {found}."
-
-
-def _verdict(verdict: ReleaseV1 | WithholdV1 | RetryV1) -> str:
-    if isinstance(verdict, RetryV1):
-        return (
-            f"Rule `{verdict.rule}`: the model refused a question that the checks called benign (over-defense), so it "
-            f"was to be asked once more with {_budget(verdict.budget)}."
-        )
-    if isinstance(verdict, WithholdV1):
-        return f"Rule `{verdict.rule}`: the answer was to be withheld, because {_because(verdict.reasons)}."
-    return f"Rule `{verdict.rule}`: the answer might leave."
-
-
 def _final(record: DecisionV1) -> str:
     final = record.final
     if isinstance(final, RefuseV1):
         return f"No answer: the caller got a refusal, by rule `{final.rule}`. The model never saw the request."
     if isinstance(final, WithholdV1):
-        return f"No answer: it was withheld by rule `{final.rule}`, because {_because(final.reasons)}."
+        return f"No answer: it was withheld by rule `{final.rule}`, because {because(final.reasons)}."
     if isinstance(final, AdmitV1):
         return f"What the checks found, and that by rule `{final.rule}` the model might be asked. No model was."
     text = f"The model's answer, by rule `{final.rule}`"

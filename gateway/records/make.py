@@ -1,24 +1,21 @@
 """The record of an outcome: evidence and decisions are copied, content is digested with a key or left out."""
 
-# Over 300 lines because every part of a record has its place here, and they are read side by side.
-
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
-from functools import lru_cache
 
 import msgspec
 
 from gateway import __version__
 from gateway.policy.decision import Admit, Refuse, Release, Retry, Verdict, Withhold
-from gateway.policy.evidence import AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
+from gateway.policy.evidence import AuditEvidence, Inspected, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.validate import is_code
 from gateway.records import record, shapes
+from gateway.records.content import answer_bytes, demonstrations_digest, erased, prompt_bytes
 from gateway.records.digest import Digester
 from gateway.records.outcome import Attempt, Completed, Injected, Outcome
-from gateway.values import Budget, Completion, Demonstration, Finding, Request, Sampling
+from gateway.values import Budget, Finding, Sampling
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:#@+\[\]-]{0,199}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:/@-]{0,199}")
@@ -46,7 +43,7 @@ def record_of(outcome: Outcome, digester: Digester) -> record.DecisionV1:
             revision=outcome.policy.policy.revision,
             digest=outcome.policy.digest,
         ),
-        prompt=digester.digest("prompt", _prompt_bytes(request)),
+        prompt=digester.digest("prompt", prompt_bytes(request)),
         images=tuple(
             record.ImageV1(
                 part=keep.part(image.id),
@@ -64,9 +61,9 @@ def record_of(outcome: Outcome, digester: Digester) -> record.DecisionV1:
         attempts=tuple(keep.attempt(attempt) for attempt in outcome.attempts),
         final=keep.final(outcome.final),
         outcome=outcome.word,
-        answer=None if outcome.answer is None else digester.digest("answer", _answer_bytes(outcome.answer)),
+        answer=None if outcome.answer is None else digester.digest("answer", answer_bytes(outcome.answer)),
         ms=_ms(outcome.ms),
-        erased=_erased(outcome),
+        erased=erased(outcome),
         defused=outcome.defused,
     )
 
@@ -94,48 +91,6 @@ def _budget(budget: Budget) -> shapes.BudgetV1:
 def _sampling(sampling: Sampling) -> record.SamplingV1:
     values = {name: getattr(sampling, name) for name in record.SamplingV1.__struct_fields__ if name != "stops"}
     return msgspec.convert({**values, "stops": len(sampling.stop)}, record.SamplingV1)
-
-
-def _prompt_bytes(request: Request) -> bytes:
-    """Give all text of a request, with roles and places, as JSON: the bytes whose keyed digest is kept."""
-    roles = [turn.role for turn in request.turns]
-    texts = [[text.id, text.text] for text in request.texts()]
-    return msgspec.json.encode([roles, texts, request.sampling.stop])
-
-
-def _answer_bytes(completion: Completion) -> bytes:
-    """Give all text of an answer, with its places, as JSON: the bytes whose keyed digest is kept."""
-    return msgspec.json.encode([[text.id, text.text] for choice in completion.choices for text in choice.texts()])
-
-
-@lru_cache(maxsize=256)
-def _demonstration_digest(demo: Demonstration) -> bytes:
-    image = "" if demo.image is None else hashlib.sha256(demo.image.data).hexdigest()
-    fields = [demo.id, demo.pair, demo.modality, demo.question, demo.answer, demo.refuses, image]
-    return hashlib.sha256(msgspec.json.encode(fields)).digest()
-
-
-def _demonstrations_digest(demos: tuple[Demonstration, ...]) -> str:
-    """Give the SHA-256 over the demonstrations in order; bare, because they are synthetic and no secret."""
-    return hashlib.sha256(b"".join(map(_demonstration_digest, demos))).hexdigest()
-
-
-def _erased(outcome: Outcome) -> tuple[str, ...]:
-    request = outcome.request
-    completions = [a.completed.completion for a in outcome.attempts if isinstance(a.completed, Completed)]
-    found = any(bool(word.screening.found) for word in outcome.screening if isinstance(word, Screened))
-    shown = any(isinstance(a.injected, Injected) for a in outcome.attempts)
-    redacted = isinstance(outcome.final, Release) and bool(outcome.final.redactions)
-    what = {
-        "prompt": bool(request.texts()),
-        "images": bool(request.images()),
-        "stop": bool(request.sampling.stop),
-        "found": found,
-        "demonstrations": shown,
-        "answer": bool(completions),
-        "replacements": redacted,
-    }
-    return tuple(name for name, there in what.items() if there)
 
 
 class _Keeper:
@@ -271,7 +226,7 @@ class _Keeper:
             ms=_ms(word.ms),
             demonstrations=tuple(_code(demo.id) for demo in word.demonstrations),
             refusing=sum(demo.refuses for demo in word.demonstrations),
-            digest=_demonstrations_digest(word.demonstrations),
+            digest=demonstrations_digest(word.demonstrations),
         )
 
     def completed(self, word: Completed | StageFailed) -> shapes.CompletedV1 | shapes.FailedV1:
@@ -294,7 +249,7 @@ class _Keeper:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
             blind=answer.blind,
-            answer=self._digester.digest("answer", _answer_bytes(answer)),
+            answer=self._digester.digest("answer", answer_bytes(answer)),
         )
 
     def attempt(self, attempt: Attempt) -> shapes.AttemptV1:

@@ -13,7 +13,7 @@ from gateway.errors import ConfigurationError
 from gateway.evaluation.agreement import kappa
 from gateway.evaluation.arms import choices, make_arms
 from gateway.evaluation.attacks import ATTACKS, HOLE, check_attacks, template_of, wrapped
-from gateway.evaluation.defence import questions_of
+from gateway.evaluation.defence import check_borne, questions_of
 from gateway.evaluation.numbers import mean, paired_difference, share
 from gateway.evaluation.recommend import questions_needed
 from gateway.evaluation.rows import Row, RowFile
@@ -195,3 +195,6 @@ def test_attacks_by_the_image_are_put_to_rows_that_can_bear_them(tmp_path: Path)
     assert [(q.row.id, q.attack) for q in asked] == [
         ("1", "none"), ("1", "typographic"), ("2", "none"), ("2", "typographic"), ("2", "mismatch"), ("3", "none"),
     ]  # fmt: skip
+    check_borne(("none", "typographic", "mismatch"), asked)
+    with pytest.raises(ConfigurationError, match=r"no harmful row can bear `mismatch`: it needs a text, an `image`"):
+        check_borne(("none", "mismatch"), [q for q in asked if q.row.id == "1"])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 import torch
-from effect import Model  # type: ignore[import-not-found]  # the script beside this one
+from effect import Model  # type: ignore[import-not-found]  # scripts that stand beside each other are no package
 
 from gateway.plugin import Budget
 from gateway_clinical.library import Pair, load

@@ -81,7 +81,9 @@ class OpenAIBackend:
         """
         if self._config.context is None:
             return None
-        taken = 0
+        asked = prompt.request
+        extra = (text for text in (asked.tools, asked.tool_choice, asked.response_format) if text is not None)
+        taken = sum(tokens(text.text) for text in extra)
         for turn in prompt.chat():
             taken += TURN
             for part in turn.all_parts():

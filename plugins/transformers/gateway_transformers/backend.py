@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from msgspec import Struct
 
-from gateway.plugin import Choice, Completion, Prompt, Text, Usage, in_thread
+from gateway.plugin import Choice, Completion, Image, Prompt, Text, Usage, in_thread
 from gateway_transformers import Config
 from gateway_transformers.batched import Batched, fits
 from gateway_transformers.load import Loaded, load
@@ -17,6 +17,12 @@ from gateway_transformers.render import Renderer, lead, pixels, refuse_unsupport
 from gateway_transformers.sampling import check
 from gateway_transformers.single import Single
 from gateway_transformers.worker import Job, ScoreJob, Worker
+
+TURN_TOKENS, IMAGE_TOKENS = 32, 256
+"""More than a template writes around a turn, and than an image takes that is told in words, without its text."""
+
+PLENTY = 1024
+"""Tokens that are enough for any answer that the gateway keeps room for; below, tokens are counted."""
 
 BLIND_NOTE = "Note: this model reads text only and has not seen the image."
 """The last sentence of an answer whose request had an image that the model could not see."""
@@ -81,7 +87,18 @@ class TransformersBackend:
         )
 
     async def room(self, prompt: Prompt) -> int:
-        """Give the tokens of the context that `prompt` leaves; images count as their processor spells them."""
+        """Give the tokens of the context that `prompt` leaves; images count as their processor spells them.
+
+        A text has no more tokens than bytes. Where plenty is left by that count, that is what is given, and nothing is
+        tokenised twice.
+        """
+        turns = prompt.chat()
+        if not (self._sees and any(isinstance(part, Image) for turn in turns for part in turn.parts)):
+            texts = [part.text for turn in turns for part in turn.parts if isinstance(part, Text)]
+            most = sum(len(text.encode("utf-8", "replace")) for text in (*texts, *(t.text for t in prompt.found)))
+            most += (len(turns) + 1) * TURN_TOKENS + len(prompt.request.images()) * IMAGE_TOKENS
+            if self._loaded.context - most >= PLENTY:
+                return self._loaded.context - most
         read = await in_thread(self._read, prompt)
         return self._loaded.context - len(read.ids)
 

@@ -175,7 +175,7 @@ def _context(config: Any, asked: int | None) -> int:
     return min(int(most), asked) if asked else int(most)
 
 
-_ENDS = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|end|>")
+_ENDS = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")
 """Tokens that end a turn in the families' chat templates; a base model's file does not say that they end an answer."""
 
 

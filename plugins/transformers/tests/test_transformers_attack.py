@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from gateway_transformers.attack.__main__ import lines, run
+from gateway_transformers.attack.__main__ import lines, rows_of, run
 from gateway_transformers.attack.pgd import Aim, Attacker
 from gateway_transformers.load import Loaded
 
@@ -109,3 +109,17 @@ def test_rows_are_written_for_the_gateway_to_measure(loaded, tmp_path):
     assert (out / clean["image"]).is_file()
     assert told["rows"] == 1
     assert json.dumps(told)
+
+
+def test_bad_rows_are_named_by_their_line(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    with pytest.raises(ValueError, match="can not be read"):
+        lines(file)
+    file.write_text('{"id": "1", "text": "a"}\n\n{broken\n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl:3: is no JSON object with a `text`"):
+        lines(file)
+    file.write_text('{"id": "1", "text": "a"}\n')
+    with pytest.raises(ValueError, match=r"row `1`: has no `image`; name one for such rows with --image"):
+        rows_of(file, 10, None)
+    with pytest.raises(ValueError, match="no file"):
+        rows_of(file, 10, tmp_path / "none.png")

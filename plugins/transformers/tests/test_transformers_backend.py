@@ -14,7 +14,7 @@ import pytest
 from gateway.plugin import Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
 from gateway.testing import check_stage
 from gateway_transformers import EMBEDDED_CONTEXT, Config, build, embedded, gateway_backends
-from gateway_transformers.backend import BLIND_NOTE
+from gateway_transformers.backend import BLIND_NOTE, PLENTY
 from gateway_transformers.worker import GenerationFailed, ModelClosed, QueueFull
 
 MARKER = "zebra-4711-marker"
@@ -87,9 +87,10 @@ async def test_a_question_gets_a_sensible_answer_and_its_tokens_are_counted(back
 
 
 async def test_room_is_what_the_prompt_leaves_of_the_context(backend):
-    asked = prompt("Which view is this?", max_tokens=1)
-    used = (await backend.complete(asked)).usage.prompt_tokens
-    assert await backend.room(asked) == EMBEDDED_CONTEXT - used
+    short, long = (prompt("Which view is this? " * times, max_tokens=1) for times in (1, 380))
+    used = [(await backend.complete(asked)).usage.prompt_tokens for asked in (short, long)]
+    assert PLENTY <= await backend.room(short) <= EMBEDDED_CONTEXT - used[0]
+    assert await backend.room(long) == EMBEDDED_CONTEXT - used[1]
     assert await backend.room(prompt("word " * 9000)) < 0
     (offer,) = gateway_backends()
     told = [offer.context(Config(**c)) for c in ({}, {"context": 900}, {"path": "/m"}, {"path": "/m", "context": 700})]

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from gateway_transformers import Config
 from gateway_transformers.load import load
 from gateway_transformers.sight import FOLDER, MARK, NAME
-from gateway_transformers.sight.loading import IMAGE_TOKEN
+from gateway_transformers.sight.loading import PICTURE
 from gateway_transformers.sight.loading import load as load_sight
 from gateway_transformers.sight.network import TOKENS, SightVisionConfig, SightVisionModel
 from gateway_transformers.sight.words import ASKED, CAPTIONS, KINDS, dialogue, named
@@ -68,7 +68,6 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, harm):
 
 def test_the_shipped_model_loads_and_without_pictures_is_the_language_model():
     loaded = load(Config(model=NAME, dtype="float32"))
-    assert loaded.processor is not None
     assert loaded.context == 8192
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a CT?\nAnd an MRI?"}]
     parts = [
@@ -82,7 +81,7 @@ def test_the_shipped_model_loads_and_without_pictures_is_the_language_model():
         inner = loaded.model.model.language_model(input_ids=ids).last_hidden_state
         assert torch.equal(loaded.model(input_ids=ids).logits, loaded.model.lm_head(inner))
         picture = Pillow.fromarray(np.arange(256, dtype=np.uint8).repeat(256).reshape(256, 256)).convert("RGB")
-        ask = f"<|im_start|>user\n[image:{IMAGE_TOKEN}]\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
+        ask = f"<|im_start|>user\n[image:{PICTURE}]\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
         made = loaded.processor(text=[ask], images=[picture], return_tensors="pt", add_special_tokens=False)
         assert int((made["input_ids"] == loaded.model.config.image_token_id).sum()) == TOKENS
         said = loaded.model.generate(**made, max_new_tokens=10, do_sample=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,33 @@ def opening(loaded: Loaded, text: str, picture: Pillow.Image, most: int = 16) ->
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file. Raises ValueError or OSError where it is none."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    """Read a JSONL file. Raises ValueError, which names the line, where it is none."""
+    try:
+        written = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"`{path}` can not be read ({type(exc).__name__}); name a JSONL file") from None
+    made = []
+    for number, line in enumerate(written, 1):
+        try:
+            row = json.loads(line or "null")
+        except json.JSONDecodeError:
+            row = 0
+        if row is not None and not (isinstance(row, dict) and isinstance(row.get("text"), str)):
+            raise ValueError(f"{path}:{number}: is no JSON object with a `text`; see docs/evaluate.md for the rows")
+        made += [] if row is None else [row]
+    return made
+
+
+def rows_of(path: Path, limit: int, image: Path | None) -> list[dict[str, Any]]:
+    """Give the first `limit` rows with the paths of their pictures. Raises ValueError where one has none."""
+    rows = []
+    for row in lines(path)[:limit]:
+        picture = path.parent / row["image"] if row.get("image") else image
+        if picture is None or not picture.is_file():
+            hint = "has no `image`; name one for such rows with --image" if picture is None else f"no file `{picture}`"
+            raise ValueError(f"{path}: row `{row.get('id')}`: {hint}")
+        rows.append({**row, "image": str(picture)})
+    return rows
 
 
 def run(loaded: Loaded, rows: list[dict[str, Any]], shown: list[dict[str, Any]], aim: Aim, out: Path) -> dict[str, Any]:
@@ -120,17 +146,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    rows = []
-    for row in lines(asked.rows)[: asked.limit]:
-        picture = asked.rows.parent / row["image"] if row.get("image") else asked.image
-        if picture is None:
-            raise SystemExit("a row has no `image`; name one for all such rows with `--image`")
-        rows.append({**row, "image": str(picture)})
-    loaded = load(Config(model=asked.model, path=asked.path))
-    aim = Aim(target=asked.target, eps=asked.eps, step=asked.step, steps=asked.steps)
-    told = run(loaded, rows, lines(asked.shown) if asked.shown else [], aim, asked.out)
+    try:
+        rows = rows_of(asked.rows, asked.limit, asked.image)
+        shown = lines(asked.shown) if asked.shown else []
+        loaded = load(Config(model=asked.model, path=asked.path))
+        aim = Aim(target=asked.target, eps=asked.eps, step=asked.step, steps=asked.steps)
+        told = run(loaded, rows, shown, aim, asked.out)
+    except ValueError as exc:
+        raise SystemExit(f"error: {exc}") from None
     (asked.out / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=2))  # noqa: T201  the command's result
+    sys.stdout.write(json.dumps(told, indent=2) + "\n")
 
 
 if __name__ == "__main__":

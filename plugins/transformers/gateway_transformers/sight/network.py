@@ -56,7 +56,7 @@ def _conv(into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) ->
     return _Same(into, out, kernel, stride, groups=groups, bias=False)
 
 
-class _Same(nn.Conv2d):  # type: ignore[misc]
+class _Same(nn.Conv2d):  # type: ignore[misc]  # torch is not read by the type checker
     """A convolution that pads as TensorFlow's SAME does: where the sum is odd, right and below take one more."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
-class _Block(nn.Module):  # type: ignore[misc]
+class _Block(nn.Module):  # type: ignore[misc]  # torch is not read by the type checker
     def __init__(self, into: int, out: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
         wide = into * expand
@@ -93,7 +93,7 @@ class _Block(nn.Module):  # type: ignore[misc]
         return x + y if self.keep else y
 
 
-class SightVisionModel(PreTrainedModel):  # type: ignore[misc]
+class SightVisionModel(PreTrainedModel):  # type: ignore[misc]  # torch is not read by the type checker
     """The vision tower: `[n, 3, side, side]`, scaled to about -1..1, to `[n, TOKENS, hidden_size]`."""
 
     config_class = SightVisionConfig

@@ -24,7 +24,7 @@ from gateway_transformers.gguf import load_llama
 from gateway_transformers.load import hush
 from gateway_transformers.sight import MARK
 from gateway_transformers.sight.features import Seen, features, pictures, trained_on, views
-from gateway_transformers.sight.loading import IMAGE_TOKEN, SHA256, TEMPLATE, Manifest, image_processor, tower
+from gateway_transformers.sight.loading import PICTURE, SHA256, TEMPLATE, Manifest, image_processor, tower
 from gateway_transformers.sight.network import TOKENS
 from gateway_transformers.sight.words import CAPTIONS, dialogue
 
@@ -118,7 +118,7 @@ class Tuner:
         self._language, self._tokenizer = language, tokenizer
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "@"}]}]
         text = jinja2.Template(TEMPLATE).render(messages=chat, add_generation_prompt=True)
-        before, after = text.split(IMAGE_TOKEN)
+        before, after = text.split(PICTURE)
         self._after = after.split("@")
         with torch.no_grad():
             read = language.model(input_ids=torch.tensor([self._ids(before)]), use_cache=True).past_key_values

@@ -1,0 +1,56 @@
+"""What a record stands for and does not hold: the bytes that are digested, and the names of what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import msgspec
+
+from gateway.policy.decision import Release
+from gateway.policy.evidence import Screened
+from gateway.records.outcome import Completed, Injected, Outcome
+from gateway.values import Completion, Demonstration, Request
+
+
+def prompt_bytes(request: Request) -> bytes:
+    """Give all text of a request, with roles and places, as JSON: the bytes whose keyed digest is kept."""
+    roles = [turn.role for turn in request.turns]
+    texts = [[text.id, text.text] for text in request.texts()]
+    return msgspec.json.encode([roles, texts, request.sampling.stop])
+
+
+def answer_bytes(completion: Completion) -> bytes:
+    """Give all text of an answer, with its places, as JSON: the bytes whose keyed digest is kept."""
+    return msgspec.json.encode([[text.id, text.text] for choice in completion.choices for text in choice.texts()])
+
+
+@lru_cache(maxsize=256)
+def _demonstration_digest(demo: Demonstration) -> bytes:
+    image = "" if demo.image is None else hashlib.sha256(demo.image.data).hexdigest()
+    fields = [demo.id, demo.pair, demo.modality, demo.question, demo.answer, demo.refuses, image]
+    return hashlib.sha256(msgspec.json.encode(fields)).digest()
+
+
+def demonstrations_digest(demos: tuple[Demonstration, ...]) -> str:
+    """Give the SHA-256 over the demonstrations in order; bare, because they are synthetic and no secret."""
+    return hashlib.sha256(b"".join(map(_demonstration_digest, demos))).hexdigest()
+
+
+def erased(outcome: Outcome) -> tuple[str, ...]:
+    """Name what there was and is not kept."""
+    request = outcome.request
+    completions = [a.completed.completion for a in outcome.attempts if isinstance(a.completed, Completed)]
+    found = any(bool(word.screening.found) for word in outcome.screening if isinstance(word, Screened))
+    shown = any(isinstance(a.injected, Injected) for a in outcome.attempts)
+    redacted = isinstance(outcome.final, Release) and bool(outcome.final.redactions)
+    what = {
+        "prompt": bool(request.texts()),
+        "images": bool(request.images()),
+        "stop": bool(request.sampling.stop),
+        "found": found,
+        "demonstrations": shown,
+        "answer": bool(completions),
+        "replacements": redacted,
+    }
+    return tuple(name for name, there in what.items() if there)
