@@ -157,7 +157,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
         if stored is None:
             return None
         access = AccessV1.of(caller=caller, endpoint="/decisions", decisions=(id,), at=dt.datetime.now(dt.UTC))
-        await self.store.decisions.append_access(access)
+        await self.store.decisions.append_event(access)
         return stored
 
     async def ready(self) -> tuple[tuple[str, bool], ...]:

@@ -36,7 +36,7 @@ def explain_command(decision_id: str, as_json: bool, **flags: Any) -> None:
         if stored is not None:
             now = dt.datetime.now(dt.UTC)
             access = AccessV1.of(caller=_officer(), endpoint="gateway log explain", decisions=(decision_id,), at=now)
-            await store.decisions.append_access(access)
+            await store.decisions.append_event(access)
         return stored
 
     stored = _with_store(flags, work)
@@ -58,7 +58,7 @@ def list_(limit: int, department: str | None, as_json: bool, **flags: Any) -> No
         now = dt.datetime.now(dt.UTC)
         ids = tuple(row.id for row in rows)
         access = AccessV1.of(caller=_officer(), endpoint="gateway log list", decisions=ids, at=now)
-        await store.decisions.append_access(access)
+        await store.decisions.append_event(access)
         return rows
 
     rows = [

@@ -6,23 +6,51 @@ keeps evidence, decisions and keyed digests, never content; its `canonical` byte
 
 from gateway.records.canonical import canonical, parse
 from gateway.records.digest import Digester
+from gateway.records.events import (
+    AccessV1,
+    BreakGlassV1,
+    CallerV1,
+    ChangeV1,
+    ErasureV1,
+    Event,
+    HoldScopeV1,
+    HoldV1,
+    ReviewV1,
+    new_id,
+)
 from gateway.records.explain import explain
 from gateway.records.make import record_of
 from gateway.records.outcome import Attempt, Caller, Completed, Injected, Outcome
-from gateway.records.record import AccessV1, DecisionV1, Record
+from gateway.records.permissions import ALL, ROLES, Permission, covers, may, require
+from gateway.records.record import DecisionV1, Record
 
 __all__ = [
+    "ALL",
+    "ROLES",
     "AccessV1",
     "Attempt",
+    "BreakGlassV1",
     "Caller",
+    "CallerV1",
+    "ChangeV1",
     "Completed",
     "DecisionV1",
     "Digester",
+    "ErasureV1",
+    "Event",
+    "HoldScopeV1",
+    "HoldV1",
     "Injected",
     "Outcome",
+    "Permission",
     "Record",
+    "ReviewV1",
     "canonical",
+    "covers",
     "explain",
+    "may",
+    "new_id",
     "parse",
     "record_of",
+    "require",
 ]

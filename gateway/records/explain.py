@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from gateway.records.events import AccessV1
 from gateway.records.explain_attempt import again, attempt_lines
 from gateway.records.phrases import because, budget, failed, finding
-from gateway.records.record import AccessV1, DecisionV1, Record
+from gateway.records.record import DecisionV1, Record
 from gateway.records.shapes import (
     AdmitV1,
     FailedV1,
@@ -36,6 +37,8 @@ def explain(record: Record) -> str:
     """Tell a record in plain words, one paragraph for each step, lines of at most 110 characters."""
     if isinstance(record, AccessV1):
         return _fill(_access(record))
+    if not isinstance(record, DecisionV1):
+        return _fill(f"The record {record.id} of {record.at:%d %B %Y, %H:%M:%S} UTC by the key {record.caller.key}.")
     parts: list[tuple[str, Iterable[str]]] = [
         ("", [_opening(record)]),
         ("Who asked, and for what", [_asked(record)]),

@@ -14,6 +14,7 @@ from gateway.policy.validate import is_code
 from gateway.records import record, shapes
 from gateway.records.content import answer_bytes, demonstrations_digest, erased, prompt_bytes
 from gateway.records.digest import Digester
+from gateway.records.events import CallerV1
 from gateway.records.outcome import Attempt, Completed, Injected, Outcome
 from gateway.values import Budget, Finding, Sampling
 
@@ -31,9 +32,7 @@ def record_of(outcome: Outcome, digester: Digester) -> record.DecisionV1:
         at=outcome.started.astimezone(dt.UTC),
         gateway=__version__,
         department=outcome.policy.policy.department,
-        caller=record.CallerV1(
-            key=outcome.caller.key, department=outcome.caller.department, roles=outcome.caller.roles
-        ),
+        caller=CallerV1.of(outcome.caller),
         endpoint=outcome.endpoint,
         model=keep.model(request.model),
         stream=request.stream,

@@ -18,11 +18,21 @@ from gateway.values import Budget, Completion, Demonstration, Request
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who calls: the id of the API key (never the key), its department and roles."""
+    """Who calls: the id of the API key (never the key), its department and roles.
+
+    `person` and `application` are who uses it, where that is known; `via` is how they signed in (``key``, ``oidc``,
+    ``session``, ``os``). `scopes` narrow what the roles allow, empty where they do not. `grant` is the break-glass
+    record that lent a role.
+    """
 
     key: str
     department: str
     roles: tuple[str, ...]
+    person: str | None = None
+    application: str | None = None
+    via: str = "key"
+    scopes: tuple[str, ...] = ()
+    grant: str | None = None
 
 
 class Injected(Struct, frozen=True, kw_only=True):

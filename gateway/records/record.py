@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import uuid
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta
-
-from gateway.records.outcome import Caller
+from gateway.records.events import (
+    AccessV1,
+    BreakGlassV1,
+    CallerV1,
+    ChangeV1,
+    ErasureV1,
+    HoldV1,
+    Instant,
+    ReviewV1,
+)
 from gateway.records.shapes import (
     AdmitV1,
     AttemptV1,
@@ -21,17 +26,6 @@ from gateway.records.shapes import (
     SkippedV1,
     WithholdV1,
 )
-
-Instant = Annotated[dt.datetime, Meta(tz=True)]
-"""A point in time, with its zone; always UTC, written as RFC 3339."""
-
-
-class CallerV1(Kept, frozen=True, kw_only=True):
-    """Who called: the id of the API key (never the key), its department and roles."""
-
-    key: str
-    department: str
-    roles: tuple[str, ...]
 
 
 class PolicyV1(Kept, frozen=True, kw_only=True):
@@ -102,41 +96,4 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     defused: int = 0
 
 
-class AccessV1(Kept, frozen=True, kw_only=True, tag="access.v1"):
-    """Someone looked at the log: who, when, by which endpoint, what they did (`action`), at which decisions, and why.
-
-    `action` is a short code such as ``read``, ``list`` or ``export``; `why` is the reason given, None where none was.
-    """
-
-    id: str
-    at: Instant
-    caller: CallerV1
-    endpoint: str
-    action: str
-    decisions: tuple[str, ...]
-    why: str | None
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        caller: Caller,
-        endpoint: str,
-        decisions: tuple[str, ...],
-        at: dt.datetime,
-        action: str = "read",
-        why: str | None = None,
-    ) -> AccessV1:
-        """Make the record of one look at the log, with an id of its own. `at` must have a zone."""
-        return cls(
-            id=f"acc_{uuid.uuid4().hex}",
-            at=at.astimezone(dt.UTC),
-            caller=CallerV1(key=caller.key, department=caller.department, roles=caller.roles),
-            endpoint=endpoint,
-            action=action,
-            decisions=decisions,
-            why=why,
-        )
-
-
-Record = DecisionV1 | AccessV1
+Record = DecisionV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1

@@ -14,14 +14,11 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import InvalidRequest, Unavailable
-from gateway.records import Caller, Digester
+from gateway.records import ROLES, Caller, Digester
 from gateway.store import faults
 from gateway.store.engine import writer
 from gateway.store.migrate import TROUBLE
 from gateway.store.tables import api_keys
-
-ROLES = ("caller", "operator", "platform", "officer", "auditor", "admin")
-"""The roles that a key may have."""
 
 _KEY = re.compile(r"gw_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _DEPARTMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

@@ -15,7 +15,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import LogDamaged, Unavailable, describe
-from gateway.records import AccessV1, Digester, Outcome, Record, parse, record_of
+from gateway.records import Digester, Event, Outcome, Record, parse, record_of
 from gateway.stages import in_thread
 from gateway.store import check, faults
 from gateway.store.check import CheckReport
@@ -65,12 +65,12 @@ class DecisionLog:
         sequence = await self._writer.put(row)
         return logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
 
-    async def append_access(self, access: AccessV1) -> None:
-        """Record that someone looked at the log, before they are shown it. Raises Unavailable where it can not be."""
+    async def append_event(self, event: Event) -> None:
+        """Record what is done with the log, before it takes effect. Raises Unavailable where it can not be."""
         try:
-            row = row_of(access)
+            row = row_of(event)
         except (ValueError, TypeError):
-            raise Unavailable("this look at the log can not be recorded; nothing was shown") from None
+            raise Unavailable("what was asked can not be recorded; nothing was shown or done") from None
         await self._writer.put(row)
 
     async def get(self, id: str) -> Stored | None:  # noqa: A002 - the word for it on the wire

@@ -68,8 +68,17 @@ api_keys = sa.Table(
     sa.Column("label", sa.String(200), nullable=False),
     sa.Column("created_at", Instant(), nullable=False),
     sa.Column("revoked_at", Instant(), nullable=True),
+    sa.Column("expires_at", Instant(), nullable=True),
+    sa.Column("last_used_at", Instant(), nullable=True),
+    sa.Column("scopes", sa.JSON(), nullable=True),
+    sa.Column("person", sa.String(200), nullable=True),
+    sa.Column("application", sa.String(64), nullable=True),
+    sa.Column("old_hash", sa.LargeBinary(32), nullable=True),
+    sa.Column("old_until", Instant(), nullable=True),
+    sa.Column("per_minute", sa.Integer(), nullable=True),
+    sa.Column("per_day", sa.Integer(), nullable=True),
 )
-"""API keys; `hash` is a keyed digest, the key itself is nowhere."""
+"""API keys; `hash` is a keyed digest, the key is nowhere. `old_hash`, of before a rotation, ends at `old_until`."""
 
 store_facts = sa.Table(
     "store_facts",
@@ -78,3 +87,166 @@ store_facts = sa.Table(
     sa.Column("value", sa.String(200), nullable=False),
 )
 """Facts about this database, such as which secret keys its digests."""
+
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
+    sa.Column("sequence", _Sequence, nullable=False),
+    sa.Column("id", sa.String(64), nullable=False),
+    sa.Column("at", Instant(), nullable=False),
+    sa.Column("facet", sa.Integer(), nullable=False),
+    sa.Column("person", sa.String(200), nullable=True),
+    sa.Column("patient", sa.String(64), nullable=True),
+    sa.Column("study", sa.String(64), nullable=True),
+    sa.Column("risk", sa.Float(), nullable=True),
+    sa.Index("uq_entries_sequence", "sequence", unique=True),
+    sa.Index("uq_entries_id", "id", unique=True),
+    sa.Index("ix_entries_facet_position", "facet", "position"),
+    sa.Index("ix_entries_at", "at"),
+    sa.Index("ix_entries_person", "person", "position"),
+    sa.Index("ix_entries_patient", "patient", "position"),
+    sa.Index("ix_entries_study", "study", "position"),
+)
+"""One row for each record in the tree, by the sequencer: its place in the tree (from 0), and how it is found."""
+
+facets = sa.Table(
+    "facets",
+    metadata,
+    sa.Column("id", sa.Integer(), primary_key=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("department", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=True),
+    sa.Column("endpoint", sa.String(64), nullable=True),
+    sa.Column("key", sa.String(64), nullable=True),
+    sa.Column("application", sa.String(64), nullable=True),
+    sa.Column("purpose", sa.String(16), nullable=True),
+    sa.Column("model", sa.String(232), nullable=True),
+    sa.Column("modality", sa.String(32), nullable=True),
+    sa.Column("task", sa.String(64), nullable=True),
+    sa.Column("rule", sa.String(96), nullable=True),
+    sa.Column("reason", sa.String(96), nullable=True),
+    sa.Column("policy", sa.String(64), nullable=True),
+    sa.Column("revision", sa.Integer(), nullable=True),
+    sa.Column("policy_digest", sa.String(64), nullable=True),
+    sa.Column("gateway", sa.String(32), nullable=True),
+    sa.Column("action", sa.String(32), nullable=True),
+    sa.Index("uq_facets_digest", "digest", unique=True),
+)
+"""The distinct combinations of what records are filtered by: few, so a filter is answered here first."""
+
+facet_days = sa.Table(
+    "facet_days",
+    metadata,
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("facet", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("count", sa.Integer(), nullable=False),
+)
+"""How many records of each combination each day (UTC, ``2026-01-31``) has."""
+
+entry_subjects = sa.Table(
+    "entry_subjects",
+    metadata,
+    sa.Column("subject", sa.String(64), primary_key=True),
+    sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
+)
+"""Which records speak of a decision: looks, reviews, holds, erasures. `subject` is the decision's id."""
+
+tree_tiles = sa.Table(
+    "tree_tiles",
+    metadata,
+    sa.Column("level", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("tile", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("hashes", sa.LargeBinary(), nullable=False),
+)
+"""The hash tree in tiles of at most 256 hashes (C2SP tlog-tiles): level 0 holds leaf hashes, each above its roots."""
+
+tree_state = sa.Table(
+    "tree_state",
+    metadata,
+    sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("size", _Sequence, nullable=False),
+    sa.Column("low", _Sequence, nullable=False),
+)
+"""One row: how many records the tree holds, and up to which `sequence` no record is waiting."""
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("size", _Sequence, primary_key=True, autoincrement=False),
+    sa.Column("at", Instant(), nullable=False),
+    sa.Column("root", sa.LargeBinary(32), nullable=False),
+    sa.Column("note", sa.Text(), nullable=False),
+)
+"""Signed checkpoints (C2SP tlog-checkpoint in a signed note)."""
+
+checkpoint_sinks = sa.Table(
+    "checkpoint_sinks",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("size", _Sequence, nullable=False),
+    sa.Column("at", Instant(), nullable=True),
+    sa.Column("trouble", sa.String(200), nullable=True),
+)
+"""Up to which size each sink has been given checkpoints."""
+
+log_keys = sa.Table(
+    "log_keys",
+    metadata,
+    sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("vkey", sa.String(400), nullable=False),
+    sa.Column("size", _Sequence, nullable=False),
+    sa.Column("at", Instant(), nullable=False),
+    sa.Column("note", sa.Text(), nullable=True),
+)
+"""The keys that sign checkpoints, from 1; `note` is the statement by which the key before it handed over at `size`."""
+
+vault = sa.Table(
+    "vault",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("department", sa.String(64), nullable=False),
+    sa.Column("patient", sa.String(64), nullable=True),
+    sa.Column("at", Instant(), nullable=False),
+    sa.Column("until", Instant(), nullable=True),
+    sa.Column("kek", sa.String(64), nullable=False),
+    sa.Column("wrapped", sa.LargeBinary(), nullable=True),
+    sa.Column("sealed", sa.LargeBinary(), nullable=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Index("ix_vault_until", "until"),
+    sa.Index("ix_vault_department_at", "department", "at"),
+    sa.Index("ix_vault_patient", "patient"),
+)
+"""Sealed content of decisions, by their ids; `wrapped` (its key) and `sealed` are None once it is erased.
+
+`digest` is the SHA-256 of `sealed`, and stands in the record as well.
+"""
+
+review_states = sa.Table(
+    "review_states",
+    metadata,
+    sa.Column("decision", sa.String(64), primary_key=True),
+    sa.Column("position", _Sequence, nullable=False),
+    sa.Column("department", sa.String(64), nullable=False),
+    sa.Column("at", Instant(), nullable=False),
+    sa.Column("due_by", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("assignee", sa.String(200), nullable=True),
+    sa.Column("verdict", sa.String(16), nullable=True),
+    sa.Column("judged_by", sa.String(200), nullable=True),
+    sa.Column("judged_at", Instant(), nullable=True),
+    sa.Column("confirms", sa.Boolean(), nullable=True),
+    sa.Index("ix_review_states_state", "state", "department", "position"),
+)
+"""Which decisions are to be reviewed, and how far that is; derived from the log by the sequencer."""
+
+console_sessions = sa.Table(
+    "console_sessions",
+    metadata,
+    sa.Column("id", sa.LargeBinary(32), primary_key=True),
+    sa.Column("caller", sa.LargeBinary(), nullable=False),
+    sa.Column("created_at", Instant(), nullable=False),
+    sa.Column("expires_at", Instant(), nullable=False),
+)
+"""Signed-in sessions of the console; `id` is a keyed digest of the cookie, `caller` is msgspec JSON."""

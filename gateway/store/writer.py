@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import Unavailable, describe
-from gateway.records import AccessV1, Record, canonical
+from gateway.records import BreakGlassV1, DecisionV1, Record, ReviewV1, canonical
 from gateway.store import faults
 from gateway.store.insert import PATIENCE, Inserter, Row
 from gateway.store.tables import decision_log
@@ -34,8 +34,10 @@ def columns_of(record: Record) -> dict[str, object]:
     return {
         "id": record.id,
         "kind": record.__struct_config__.tag,
-        "department": record.caller.department if isinstance(record, AccessV1) else record.department,
-        "outcome": None if isinstance(record, AccessV1) else record.outcome,
+        "department": (
+            record.department if isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1) else record.caller.department
+        ),
+        "outcome": record.outcome if isinstance(record, DecisionV1) else None,
         "at": record.at,
     }
 

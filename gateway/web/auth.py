@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from litestar.connection import Request as HttpRequest
 
-from gateway.errors import NotAuthenticated, NotPermitted
-from gateway.records import Caller
+from gateway.errors import NotAuthenticated
+from gateway.records import Caller, Permission, require
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime
-
-CALLERS = ("caller", "admin")
-"""Roles that may ask a model."""
-
-READERS = ("officer", "auditor", "admin")
-"""Roles that may read decisions."""
 
 _LONGEST_TOKEN = 512  # characters; the gateway's own keys are far shorter
 _HOW = "send a key of this gateway as `Authorization: Bearer <key>`; `gateway keys create` makes one"
@@ -34,19 +28,13 @@ def _token(request: HttpRequest[Any, Any, Any]) -> str:
     return token
 
 
-async def authenticate(request: HttpRequest[Any, Any, Any], runtime: Runtime, roles: tuple[str, ...]) -> Caller:
+async def authenticate(request: HttpRequest[Any, Any, Any], runtime: Runtime, permission: Permission) -> Caller:
     """Tell who calls. It is asked before the body is read.
 
-    Raises NotAuthenticated where the key is missing, unknown or revoked, and NotPermitted where it has none of `roles`.
+    Raises NotAuthenticated where the key is missing, unknown or revoked, and NotPermitted where it lacks `permission`.
     """
     caller = await runtime.authenticate(_token(request))
     if caller is None:
         raise NotAuthenticated(f"the API key is unknown or revoked; {_HOW}", code="invalid_api_key")
-    if not set(caller.roles) & set(roles):
-        has = ", ".join(sorted(caller.roles)) or "none"
-        raise NotPermitted(
-            f"this needs a key with the role {' or '.join(roles)}, and this key's roles are: {has}; "
-            "ask the gateway's operator for another key",
-            code="insufficient_permissions",
-        )
+    require(caller, permission)
     return caller

@@ -11,7 +11,7 @@ from litestar.response import Response
 
 from gateway.errors import NotFound
 from gateway.records import DecisionV1
-from gateway.web.auth import READERS, authenticate
+from gateway.web.auth import authenticate
 from gateway.web.ids import is_decision_id
 from gateway.web.words import quote
 
@@ -24,7 +24,7 @@ def decision_route(runtime: Runtime) -> HTTPRouteHandler:
 
     @get("/decisions/{decision_id:str}")
     async def read_decision(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
-        caller = await authenticate(request, runtime, READERS)
+        caller = await authenticate(request, runtime, "read")
         decision_id = str(request.path_params["decision_id"])
         stored = await runtime.read_decision(decision_id, caller) if is_decision_id(decision_id) else None
         record = stored.record if stored is not None else None

@@ -59,7 +59,7 @@ async def test_recent_and_access(store):
     officer = Caller(key="os-account:0", department="*", roles=("officer",))
     now = dt.datetime.now(dt.timezone(dt.timedelta(hours=2)))
     access = AccessV1.of(caller=officer, endpoint="/decisions", decisions=(ids[0],), at=now, why="a complaint")
-    await store.decisions.append_access(access)
+    await store.decisions.append_event(access)
     assert [row.id for row in await store.decisions.recent(3)] == ids[:-4:-1]
     assert [row.id for row in await store.decisions.recent(9, "radiology")] == ids[::-1]
     assert await store.decisions.recent(9, "pathology") == ()

@@ -37,7 +37,7 @@ async def test_forward_back_and_forward_again(url, engine):
     assert "not there yet" in await head_problem(url)
     await migrate(url)
     assert await head_problem(url) is None
-    assert await _tables(engine) == {"decision_log", "api_keys", "store_facts"}
+    assert await _tables(engine) == {*metadata.tables}
     await _downgrade(engine)
     assert await _tables(engine) == set()
     assert "gateway migrate" in await head_problem(url)

@@ -167,7 +167,7 @@ async def test_roles(client, key):
     ):
         assert answer.status_code == asking
         if asking == 403:
-            assert "needs a key with the role caller or admin" in answer.json()["error"]["message"]
+            assert "needs a key with the role caller or operator or admin" in answer.json()["error"]["message"]
     answer = await client.get(f"/decisions/{new_decision_id()}", headers=headers)
     assert answer.status_code == reading
     if reading == 403:

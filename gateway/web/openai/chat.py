@@ -14,7 +14,7 @@ from gateway.policy.decide import refusal_text
 from gateway.policy.decision import Reason, Refuse, Withhold
 from gateway.records import Caller
 from gateway.values import Request
-from gateway.web.auth import CALLERS, authenticate
+from gateway.web.auth import authenticate
 from gateway.web.body import InFlight
 from gateway.web.ids import new_decision_id
 from gateway.web.openai.decode import Decoder
@@ -66,7 +66,7 @@ def chat_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler:
 
     @post(PATH, status_code=200)
     async def chat(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
-        caller = await authenticate(request, runtime, CALLERS)
+        caller = await authenticate(request, runtime, "ask")
         with in_flight.place() as place:
             values, include_usage = await read(await place.read(request), caller)
             logged = await in_flight.finish(runtime.answer(values, caller, PATH))

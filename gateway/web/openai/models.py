@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
 from gateway.errors import NotFound
-from gateway.web.auth import CALLERS, authenticate
+from gateway.web.auth import authenticate
 from gateway.web.openai.wire import AUTO
 from gateway.web.words import quote
 
@@ -28,7 +28,7 @@ def models_routes(runtime: Runtime) -> list[HTTPRouteHandler]:
         return {"id": name, "object": "model", "created": created, "owned_by": "medvlm-gateway"}
 
     async def names(request: HttpRequest[Any, Any, Any]) -> tuple[str, ...]:
-        caller = await authenticate(request, runtime, CALLERS)
+        caller = await authenticate(request, runtime, "ask")
         return tuple(dict.fromkeys((*runtime.models(caller.department), AUTO)))
 
     @get("/v1/models")

@@ -20,7 +20,7 @@ from gateway.policy.decision import Refuse
 from gateway.policy.evidence import Screened
 from gateway.policy.words import HARMS
 from gateway.values import Request, Text
-from gateway.web.auth import CALLERS, authenticate
+from gateway.web.auth import authenticate
 from gateway.web.body import InFlight
 from gateway.web.ids import new_decision_id
 from gateway.web.openai.decode import Decoder
@@ -164,7 +164,7 @@ def moderations_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler
 
     @post(PATH, status_code=200)
     async def moderate(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
-        caller = await authenticate(request, runtime, CALLERS)
+        caller = await authenticate(request, runtime, "ask")
         with in_flight.place() as place:
             requests = await read(await place.read(request), caller)
             logged = await in_flight.finish(runtime.moderate(requests, caller, PATH))

@@ -1,0 +1,1 @@
+"""Who calls, and what they may: roles and permissions, bearer tokens of an identity provider, limits of rate."""
