@@ -104,12 +104,20 @@ def serve(**flags: Any) -> None:
 
 
 @click.command("migrate")
+@click.option(
+    "--app-role", help="PostgreSQL: the role that the gateway signs in as; it gets no right to change the log."
+)
 @settings_options("data_dir", "database_url")
-def migrate_command(**flags: Any) -> None:
-    """Bring the database's schema up to date (serve does this by itself)."""
+def migrate_command(app_role: str | None, **flags: Any) -> None:
+    """Bring the database's schema up to date (serve does this by itself where it owns the tables)."""
     from gateway.store import migrate
+    from gateway.store.roles import migrate_for
 
     settings = read_settings(**flags)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    asyncio.run(migrate(settings.database_url))
-    click.echo("the schema is up to date")
+    if app_role is None:
+        asyncio.run(migrate(settings.database_url))
+        click.echo("the schema is up to date")
+    else:
+        asyncio.run(migrate_for(settings.database_url, app_role))
+        click.echo(f"the schema is up to date; {app_role} may read and append, and change nothing of the log")

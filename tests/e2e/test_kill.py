@@ -1,14 +1,33 @@
-"""`kill -9` at a random moment under load, 20 times: every answer that left has its record, and the database opens."""
+"""`kill -9` at random moments under load, of the gateway and of the database: every answer that left has its record.
 
+Ten times each in an ordinary run; `GATEWAY_TEST_KILLS=50` asks for more.
+"""
+
+import asyncio
+import contextlib
 import http.client
 import json
+import os
 import random
+import shutil
+import signal
 import sqlite3
+import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-from support import Serve, Served, faulty_policy
+import pytest
+import sqlalchemy as sa
+from store.kit import postgres_database
+from support import Serve, Served, faulty_policy, free_port
+
+from gateway.store.engine import make_engine, normalise
+
+KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "10"))
 
 
 def _hammer(served: Served, key: str, answered: set[str], stop: threading.Event) -> None:
@@ -16,7 +35,7 @@ def _hammer(served: Served, key: str, answered: set[str], stop: threading.Event)
     port = int(served.base.rsplit(":", 1)[1])
     while not stop.is_set():
         try:
-            client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             while not stop.is_set():
                 client.request(
                     "POST",
@@ -29,32 +48,177 @@ def _hammer(served: Served, key: str, answered: set[str], stop: threading.Event)
                 if decision:
                     answered.add(decision)
                 answer.read()
+                if answer.status == 503:
+                    time.sleep(0.02)
         except (OSError, http.client.HTTPException):
             time.sleep(0.01)
 
 
-def test_kill_nine_twenty_times(serve: Serve, faulty: dict[str, str], tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    answered: set[str] = set()
-    key = ""
-    random.seed(20)
-    for _ in range(20):
-        served = serve({"radiology": faulty_policy()}, env=faulty, data=data)
-        key = key or served.key()
-        stop = threading.Event()
-        threads = [threading.Thread(target=_hammer, args=(served, key, answered, stop)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        time.sleep(random.uniform(0.15, 0.6))
-        served.kill()
+@contextlib.contextmanager
+def _load(served: Served, key: str, answered: set[str]) -> Iterator[None]:
+    stop = threading.Event()
+    threads = [threading.Thread(target=_hammer, args=(served, key, answered, stop)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def _logged(url: str) -> set[str]:
+    async def read() -> set[str]:
+        engine = make_engine(normalise(url))
+        try:
+            async with engine.connect() as connection:
+                return set((await connection.execute(sa.text("SELECT id FROM decision_log"))).scalars())
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(read())
+
+
+def _holds(served: Served, answered: set[str], logged: set[str]) -> None:
+    assert len(answered) > 10 * KILLS, "the load was real"
+    assert answered <= logged
+    verified = served.run("log", "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def _kill_gateways(serve: Serve, env: dict[str, str], data: Path) -> tuple[Served, set[str]]:
+    answered: set[str] = set()
+    key = ""
+    random.seed(20)
+    for _ in range(KILLS):
+        served = serve({"radiology": faulty_policy()}, env=env, data=data)
+        key = key or served.key()
+        with _load(served, key, answered):
+            time.sleep(random.uniform(0.15, 0.6))
+            served.kill()
+    return served, answered
+
+
+def test_the_gateway_is_killed_on_sqlite(serve: Serve, faulty: dict[str, str], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    served, answered = _kill_gateways(serve, faulty, data)
     database = next(data.glob("*.sqlite3"))
     with sqlite3.connect(database) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-        logged = {row[0] for row in connection.execute("select id from decision_log")}
-    assert len(answered) > 200, "the load was real"
-    assert answered <= logged
-    verified = served.run("log", "verify")
-    assert verified.returncode == 0, verified.stderr
+    _holds(served, answered, _logged(f"sqlite:///{database}"))
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A fresh database on the server that is there."""
+    with asyncio.Runner() as runner:
+        made = postgres_database()
+        url = runner.run(made.__aenter__())
+        yield url
+        runner.run(made.__aexit__(None, None, None))
+
+
+@pytest.mark.service
+def test_the_gateway_is_killed_on_postgresql(
+    serve: Serve, faulty: dict[str, str], database: str, tmp_path: Path
+) -> None:
+    env = faulty | {"GATEWAY_DATABASE_URL": database}
+    served, answered = _kill_gateways(serve, env, tmp_path / "data")
+    _holds(served, answered, _logged(database))
+
+
+class Cluster:
+    """A PostgreSQL server of the test's own, which may be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        # PostgreSQL refuses to run as root, who may become another; anybody else runs it as they are.
+        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        if self._as:
+            shutil.chown(folder, "postgres", "postgres")
+        self._run(_program("initdb"), "-D", str(folder / "db"), "-U", "postgres", "-A", "trust", "--no-instructions")
+        self.start()
+
+    def _run(self, *words: str) -> None:
+        done = subprocess.run([*self._as, *words], capture_output=True, text=True, cwd=self.folder, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        (self.folder / "db" / "postmaster.pid").unlink(missing_ok=True)  # of the one that was killed
+        self.server = subprocess.Popen(
+            [*self._as, _program("postgres"), "-D", str(self.folder / "db"), "-p", str(self.port), "-h", "127.0.0.1",
+             "-k", str(self.folder)],
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        end = time.monotonic() + 60
+        while subprocess.run(
+            [_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], timeout=20
+        ).returncode:
+            assert time.monotonic() < end and self.server.poll() is None, "the server did not come back"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Kill the server and all its children at once, as a machine that loses its power does."""
+        children = subprocess.run(["pgrep", "-P", str(self.server.pid)], capture_output=True, text=True, timeout=20)
+        for pid in [self.server.pid, *map(int, children.stdout.split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.wait(20)
+        # A child that still lives would hold the shared memory, and the next start would refuse.
+        deadline = time.monotonic() + 20
+        while any(Path("/proc", pid).exists() for pid in children.stdout.split()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def _program(name: str) -> str:
+    """Find a program of PostgreSQL: the newest of Debian's folders, or on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name) or name
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if not Path(_program("postgres")).exists():
+        why = "no PostgreSQL programs to start a server with"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    folder = Path("/tmp") / f"gateway-cluster-{os.getpid()}-{random.getrandbits(32):08x}"  # other users may enter here
+    folder.mkdir(mode=0o755)
+    made = Cluster(folder)
+    yield made
+    made.kill()
+    shutil.rmtree(folder)
+
+
+def _answers(served: Served, key: str) -> bool:
+    with contextlib.suppress(urllib.error.URLError, OSError):
+        return served.chat("hello", key)[0] == 200
+    return False
+
+
+@pytest.mark.service
+def test_the_database_is_killed(serve: Serve, faulty: dict[str, str], cluster: Cluster, tmp_path: Path) -> None:
+    """The gateway lives on: no answer leaves while the log can not be written, and it recovers by itself."""
+    random.seed(21)
+    env = faulty | {"GATEWAY_DATABASE_URL": cluster.url}
+    served = serve({"radiology": faulty_policy()}, env=env, data=tmp_path / "data")
+    key = served.key()
+    answered: set[str] = set()
+    with _load(served, key, answered):
+        for _ in range(KILLS):
+            time.sleep(random.uniform(0.15, 0.6))
+            cluster.kill()
+            before = len(answered)
+            status, _, body = served.chat("hello", key)
+            assert status == 503, body
+            assert len(answered) - before < 9, "only what was on its way may still leave"
+            cluster.start()
+            end = time.monotonic() + 30
+            while not _answers(served, key):
+                assert time.monotonic() < end, served.output()
+                time.sleep(0.05)
+    assert served.stop() == 0
+    _holds(served, answered, _logged(cluster.url))

@@ -8,13 +8,16 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from store.kit import ROOT, SECRET, outcomes, start_child
 
 from gateway.errors import ConfigurationError
+from gateway.records import Digester, record_of
 from gateway.store import Store, head_problem, migrate
-from gateway.store.engine import make_engine, normalise
+from gateway.store.engine import make_engine, normalise, writer
 from gateway.store.migrate import alembic_config, alembic_run
-from gateway.store.tables import metadata
+from gateway.store.tables import decision_log, metadata
+from gateway.store.writer import row_of
 
 
 @pytest.fixture
@@ -91,6 +94,43 @@ async def test_a_newer_schema_is_not_touched(url, engine):
         await Store.open(url, secret=SECRET)
     with pytest.raises(ConfigurationError, match="newer gateway"):
         await head_problem(url)
+
+
+async def test_every_step_goes_forward_and_back_under_load(url, engine):
+    """A gateway of before goes on appending while the schema changes under it, step by step, forward and back."""
+    await alembic_run(engine, lambda connection: command.upgrade(alembic_config(connection), "0001"))
+    appended, stop = [], asyncio.Event()
+
+    async def old_gateway():
+        while not stop.is_set():
+            row = row_of(record_of(outcomes.refused(), Digester(SECRET)))
+            async with writer(engine).begin() as connection:
+                await connection.execute(decision_log.insert(), row.values())
+            appended.append(row.id)
+            await asyncio.sleep(0.002)
+
+    load = asyncio.create_task(old_gateway())
+    steps = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
+    assert steps[0] == "0001" and len(steps) > 1
+    for move, revision in [(command.upgrade, step) for step in steps] + [(command.downgrade, s) for s in steps[-2::-1]]:
+        before = len(appended)
+        while len(appended) < before + 5:
+            await asyncio.sleep(0.005)
+            assert not load.done()
+        await alembic_run(engine, lambda connection, m=move, r=revision: m(alembic_config(connection), r))
+    stop.set()
+    await load
+    async with engine.connect() as connection:
+        kept = set((await connection.execute(sa.select(decision_log.c.id))).scalars())
+    assert kept == set(appended)
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        async with writer(engine).begin() as connection:
+            await connection.execute(sa.text("UPDATE decision_log SET outcome = 'released'"))
+    store = await Store.open(url, secret=SECRET)
+    try:
+        assert (await store.decisions.check()).problem is None
+    finally:
+        await store.close()
 
 
 async def test_it_is_quiet_and_leaves_the_logs_alone(sqlite_url, capfd, caplog):
