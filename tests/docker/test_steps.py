@@ -1,5 +1,6 @@
 """The image's steps run here as a script, so that they can not rot where no container engine is at hand."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,8 +12,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
+from sqlalchemy.engine import make_url
+from store.kit import postgres_database, server_do
 from support import ROOT, free_port, policy
+
+from gateway.store import Store
+from gateway.store.engine import make_engine, normalise
+from gateway.store.roles import migrate_for
 
 STEPS = ROOT / "docker" / "steps.sh"
 
@@ -97,3 +105,43 @@ def test_image_and_compose_use_only_steps_that_exist() -> None:
 def test_an_unknown_step_says_what_there_is() -> None:
     result = subprocess.run([STEPS, "dance"], capture_output=True, text=True, timeout=10)
     assert result.returncode == 2 and "migrate" in result.stderr
+
+
+@pytest.mark.service
+def test_the_role_of_the_compose_file_is_made_and_bound(tmp_path: Path) -> None:
+    """The init script and the step `migrate` as the compose file runs them; the application then signs in."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    web = compose["services"]["web"]["environment"]["GATEWAY_DATABASE_URL"]
+    migrate = compose["services"]["migrate"]
+    role = re.match(r"postgresql://(\w+):", web)[1]
+    assert role != re.match(r"postgresql://(\w+):", migrate["environment"]["GATEWAY_DATABASE_URL"])[1]
+    assert migrate["command"] == ["migrate", "--app-role", role]
+    script = (ROOT / "docker" / "postgres-init.sh").read_text()
+    mine = f"compose_{os.getpid()}"
+    with asyncio.Runner() as runner:
+        made = postgres_database()
+        url = make_url(runner.run(made.__aenter__()))
+        try:
+            env = {
+                "PATH": os.environ["PATH"], "PGHOST": url.host, "PGPORT": str(url.port or 5432),
+                "POSTGRES_USER": url.username or "root", "POSTGRES_DB": url.database,
+                "GATEWAY_APP_PASSWORD": "it's; --",
+            }  # fmt: skip
+            done = subprocess.run(["sh", "-c", script.replace(role, mine)], env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            runner.run(migrate_for(url.render_as_string(hide_password=False), mine))
+            app = url.set(username=mine, password="it's; --").render_as_string(hide_password=False)
+            store = runner.run(Store.open(app, secret=bytes(32)))
+            assert runner.run(store.decisions.count()) == 0
+            runner.run(store.close())
+            runner.run(_drop(url, mine))
+        finally:
+            runner.run(made.__aexit__(None, None, None))
+            runner.run(server_do(f"DROP ROLE IF EXISTS {mine}"))
+
+
+async def _drop(url, role: str) -> None:
+    engine = make_engine(normalise(url.render_as_string(hide_password=False)))
+    async with engine.begin() as connection:
+        await connection.execute(sa.text(f"DROP OWNED BY {role}"))
+    await engine.dispose()
