@@ -289,10 +289,12 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Completion(Struct, frozen=True, kw_only=True):
     """What a model answered.
 
-    `model` is the name the model gives itself; `blind` says that it has not seen the images.
+    `model` is the name the model gives itself; `blind` says that it has not seen the images. `revision` names the
+    weights or the set-up behind the name (such as OpenAI's ``system_fingerprint``), None where nothing tells.
     """
 
     model: str
     choices: tuple[Choice, ...]
     usage: Usage = Usage()
     blind: bool = False
+    revision: str | None = None

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from gateway.pipeline import Built, Pipeline
+from gateway.pipeline.witness import Clock, Witness
 from gateway.plugin import (
     Budget,
     Choice,
@@ -24,7 +25,8 @@ from gateway.plugin import (
 from gateway.policy.decision import Admit, Refuse, Release, Withhold
 from gateway.policy.evidence import Screened, Skipped, StageFailed
 from gateway.policy.model import LoadedPolicy, Policy, convert
-from gateway.records import Caller, Outcome
+from gateway.records import NOTHING_SAID, Caller, Context, Outcome
+from gateway.records.outcome import Where
 
 CALLER = Caller(key="k", department="radiology", roles=("caller",))
 PNG = b"\x89PNG"
@@ -174,6 +176,32 @@ async def test_risk_buys_demonstrations_before_the_question() -> None:
         chat = model.prompts[0].chat()
         assert len(chat) == 2 * count + 1 and chat[-1].parts[0].text == "q"
         assert outcome.answer is not None and outcome.answer.choices[0].text.text == "fine"
+
+
+async def test_what_was_said_and_where_and_by_which_clock_goes_with_every_outcome() -> None:
+    where = Where(instance="i", host="h", process="p")
+    clock = Clock(wall=lambda: 2.0, steady=lambda: 1.0, ask=lambda: "unsynchronised")
+    bare = make(Model("fine", "fine"), screens={"screen": Screen({"evil": 0.95})})
+    stages = {
+        place: msgspec.structs.replace(built, config=f"digest of {built.name}") for place, built in bare._stages.items()
+    }
+    stages["injector", "inject"] = bare._stages["injector", "inject"]
+    pipeline = Pipeline(bare.loaded, stages, Witness(where, clock))
+    said = Context(purpose="TREAT", patient="MRN 1")
+    for words in ("q", "evil"):
+        outcome = await pipeline.run(ask(text(words)), CALLER, "/v1/chat/completions", context=said)
+        assert (outcome.context, outcome.where, outcome.clock, outcome.mode) == (
+            said, where, "unsynchronised", "enforced",
+        )  # fmt: skip
+        assert outcome.configs == {
+            ("prescreener", "screen"): "digest of screen",
+            ("backend", "model"): "digest of model",
+            ("auditor", "audit"): "digest of audit",
+        }
+    screened = await pipeline.moderate(ask(text("q")), CALLER, "/v1/moderations", context=said)
+    assert (screened.context, screened.where) == (said, where)
+    plain = await run(bare, ask(text("q")))
+    assert (plain.context, plain.where, plain.clock, plain.configs) == (NOTHING_SAID, None, None, {})
 
 
 async def test_too_much_risk_never_reaches_the_model() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import uuid
 
 from gateway.policy.decision import Admission, Admit, Reason, Redaction, Refuse, Release, Retry, Withhold
 from gateway.policy.evidence import Audited, Inspected, Screened, ScreenEvidence, StageFailed
 from gateway.policy.model import AuditSpec, BackendSpec, BudgetSpec, LoadedPolicy, Policy, PrescreenSpec, Tier
 from gateway.records import Attempt, Caller, Completed, Injected, Outcome
+from gateway.records.outcome import Where
+from gateway.stages import Kind
 from gateway.values import (
     Budget,
     Choice,
@@ -40,6 +43,17 @@ POLICY = LoadedPolicy(
 CALLER = Caller(key="0123456789ab", department="radiology", roles=("caller",))
 SMALL = Budget(demonstrations=2, mix=0.5)
 LARGE = Budget(demonstrations=4, mix=0.25, tokens=900, images=4)
+WHERE = Where(instance="5f" * 16, host="0a" * 16, process="9e" * 8)
+_STAGES: tuple[tuple[Kind, str], ...] = (
+    ("prescreener", "intent"),
+    ("prescreener", "image-text"),
+    ("injector", "clinical"),
+    ("backend", "transformers"),
+    ("auditor", "refusal"),
+    ("auditor", "phi"),
+    ("auditor", "harmful-compliance"),
+)
+CONFIGS = {stage: hashlib.sha256(stage[1].encode()).hexdigest() for stage in _STAGES}
 _QUESTION = "messages[0].content[0]"
 _PICTURE = "messages[0].content[1]"
 _ANSWER = "choices[0].content"
@@ -225,4 +239,7 @@ def _outcome(
         attempts=attempts,
         final=final,
         answer=answer,
+        where=WHERE,
+        clock="synchronised",
+        configs=CONFIGS,
     )

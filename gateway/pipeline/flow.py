@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
 import msgspec
-from msgspec import Struct
 
+from gateway.pipeline.built import BuiltStages
 from gateway.pipeline.call import Fault, call_stage
 from gateway.pipeline.coverage import coverage_of, found_in, view_of
 from gateway.pipeline.defuse import defused
 from gateway.pipeline.room import CONTEXT, fitted, reserved
+from gateway.pipeline.witness import Witness
 from gateway.policy.decide import admit, redact, release, wanted
 from gateway.policy.decision import Admit, Reason, Release, Retry, Withhold
 from gateway.policy.evidence import Audited, AuditEvidence, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
-from gateway.records import Attempt, Caller, Completed, Injected, Outcome
+from gateway.records import NOTHING_SAID, Attempt, Caller, Completed, Context, Injected, Outcome
 from gateway.stages import Kind, MeasuringBackend
 from gateway.values import (
     Budget,
@@ -36,33 +36,26 @@ from gateway.values import (
 )
 
 
-class Built(Struct, frozen=True, kw_only=True):
-    """A stage object with the name and version that are stamped on its evidence."""
-
-    name: str
-    version: str
-    stage: Any
-
-
-BuiltStages = Mapping[tuple[Kind, str], Built]
-"""The stage objects of one policy, by kind and name."""
-
-
 class Pipeline:
-    """One department's way: its policy and the stage objects it names."""
+    """One department's way: its policy and the stage objects it names.
 
-    def __init__(self, loaded: LoadedPolicy, stages: BuiltStages) -> None:
+    `witness` tells where it runs and what the clock is worth; without one, records say neither.
+    """
+
+    def __init__(self, loaded: LoadedPolicy, stages: BuiltStages, witness: Witness | None = None) -> None:
         self.loaded = loaded
         self.policy = loaded.policy
         self._stages = stages
+        self._witness = witness
+        self._configs = {place: built.config for place, built in stages.items() if built.config is not None}
 
     def models(self) -> tuple[str, ...]:
         """Name the models that this department may use; the first is the default."""
         return cast("tuple[str, ...]", self._stages["backend", self.policy.backend.stage].stage.models())
 
-    async def run(self, request: Request, caller: Caller, endpoint: str) -> Outcome:
+    async def run(self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID) -> Outcome:
         """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged."""
-        screened = await self.moderate(request, caller, endpoint)
+        screened = await self.moderate(request, caller, endpoint, context=context)
         if not isinstance(screened.admission, Admit):
             return screened
         clock = time.perf_counter() - screened.ms / 1000
@@ -74,7 +67,9 @@ class Pipeline:
             defused=broken,
         )  # fmt: skip
 
-    async def moderate(self, request: Request, caller: Caller, endpoint: str) -> Outcome:
+    async def moderate(
+        self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
+    ) -> Outcome:
         """Ask the pre-screeners alone, and decide whether a model might be asked. The outcome is not yet logged.
 
         Second opinions are asked where the risk of the others calls for them. Text that one of them finds in an image
@@ -96,6 +91,10 @@ class Pipeline:
             admission=admission,
             attempts=(),
             final=admission,
+            context=context,
+            where=None if self._witness is None else self._witness.where,
+            clock=None if self._witness is None else self._witness.clock(),
+            configs=self._configs,
         )
 
     async def _call(

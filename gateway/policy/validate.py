@@ -168,14 +168,20 @@ def demonstrations_problem(value: object, budget: Budget) -> str | None:
     return None
 
 
+def _is_name(value: object) -> bool:
+    return is_text(value) and value.isprintable() and 0 < len(value) <= _MODEL_MAX
+
+
 def completion_problem(value: object, n: int) -> str | None:
     """Check what a backend returned: `n` choices in order; ids of texts begin with ``choices[i].`` and stand once."""
     if value is None:
         return "nothing"
     if type(value) is not Completion:
         return "nonsense:type"
-    if not is_text(value.model) or not value.model.isprintable() or not 0 < len(value.model) <= _MODEL_MAX:
+    if not _is_name(value.model):
         return "nonsense:model"
+    if value.revision is not None and not _is_name(value.revision):
+        return "nonsense:revision"
     if not _all(value.choices, Choice) or len(value.choices) != n:
         return "nonsense:choices"
     for place, choice in enumerate(value.choices):

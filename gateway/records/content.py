@@ -25,6 +25,11 @@ def answer_bytes(completion: Completion) -> bytes:
     return msgspec.json.encode([[text.id, text.text] for choice in completion.choices for text in choice.texts()])
 
 
+def handed_over(answer: Completion | None) -> int:
+    """Count the characters of an answer that leaves, with the names and arguments of tool calls; 0 where none does."""
+    return 0 if answer is None else sum(len(text.text) for choice in answer.choices for text in choice.texts())
+
+
 @lru_cache(maxsize=256)
 def _demonstration_digest(demo: Demonstration) -> bytes:
     image = "" if demo.image is None else hashlib.sha256(demo.image.data).hexdigest()
@@ -37,8 +42,8 @@ def demonstrations_digest(demos: tuple[Demonstration, ...]) -> str:
     return hashlib.sha256(b"".join(map(_demonstration_digest, demos))).hexdigest()
 
 
-def erased(outcome: Outcome) -> tuple[str, ...]:
-    """Name what there was and is not kept."""
+def erased(outcome: Outcome, *, sealed: bool = False) -> tuple[str, ...]:
+    """Name what there was and is not kept: of sealed content, all is kept but the demonstrations' words and images."""
     request = outcome.request
     completions = [a.completed.completion for a in outcome.attempts if isinstance(a.completed, Completed)]
     found = any(bool(word.screening.found) for word in outcome.screening if isinstance(word, Screened))
@@ -53,4 +58,4 @@ def erased(outcome: Outcome) -> tuple[str, ...]:
         "answer": bool(completions),
         "replacements": redacted,
     }
-    return tuple(name for name, there in what.items() if there)
+    return tuple(name for name, there in what.items() if there and (name == "demonstrations" or not sealed))

@@ -156,7 +156,8 @@ class HoldV1(Kept, frozen=True, kw_only=True, tag="hold.v1"):
 class ErasureV1(Kept, frozen=True, kw_only=True, tag="erasure.v1"):
     """The keys of sealed content were destroyed: of which decisions, because of `retention` or on `request`, and why.
 
-    It is appended before the keys are destroyed, so that a crash between the two leaves an erasure to be finished.
+    It is written in the transaction that destroys the keys: no key goes without it. Where it stands and a key is there
+    (a table was restored from a copy), the erasure is done again.
     """
 
     id: str
@@ -185,7 +186,10 @@ class ChangeV1(Kept, frozen=True, kw_only=True, tag="change.v1"):
 
 
 class BreakGlassV1(Kept, frozen=True, kw_only=True, tag="break-glass.v1"):
-    """A named person took the right to read decisions of `department` in an emergency; it ends, and is reviewed."""
+    """A named person took the right to read decisions of `department` in an emergency; it ends, and is reviewed.
+
+    `claimed` is the name that was given where the sign-in knows of no person: nothing shows that it is true.
+    """
 
     id: str
     at: Instant
@@ -193,6 +197,7 @@ class BreakGlassV1(Kept, frozen=True, kw_only=True, tag="break-glass.v1"):
     department: str
     reason: str
     until: Instant
+    claimed: str | None = None
 
 
 Event = AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1

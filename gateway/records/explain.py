@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from gateway.records.events import AccessV1
-from gateway.records.explain_attempt import again, attempt_lines
+from gateway.records.explain_attempt import again, attempt_lines, in_force
+from gateway.records.explain_context import context_lines, moment, where_lines, who
+from gateway.records.explain_events import told
 from gateway.records.phrases import because, budget, failed, finding
 from gateway.records.record import DecisionV1, Record
 from gateway.records.shapes import (
@@ -17,7 +18,7 @@ from gateway.records.shapes import (
     SkippedV1,
     WithholdV1,
 )
-from gateway.records.words import count, level, listed, modality, ms, plain, share, view
+from gateway.records.words import count, level, listed, modality, ms, plain, share, short, view
 
 _WIDTH = 110  # characters
 _SCORES_TOLD = 3  # the strongest categories of a stage; the record has all
@@ -35,13 +36,12 @@ _ERASED = {
 
 def explain(record: Record) -> str:
     """Tell a record in plain words, one paragraph for each step, lines of at most 110 characters."""
-    if isinstance(record, AccessV1):
-        return _fill(_access(record))
     if not isinstance(record, DecisionV1):
-        return _fill(f"The record {record.id} of {record.at:%d %B %Y, %H:%M:%S} UTC by the key {record.caller.key}.")
+        return _fill(told(record))
     parts: list[tuple[str, Iterable[str]]] = [
         ("", [_opening(record)]),
         ("Who asked, and for what", [_asked(record)]),
+        ("Why, and for whom", context_lines(record.context)),
         ("The rules in force", [_rules(record)]),
         ("What the checks before the model said", [_screened(word) for word in record.screening]),
         ("What no check looked at", [_coverage(record)]),
@@ -51,16 +51,20 @@ def explain(record: Record) -> str:
         title = "The model" if number == 0 else "The model, asked once more"
         parts.append((title, [*attempt_lines(attempt), *([again(attempt)] if number else [])]))
     if record.defused:
-        told = count(record.defused, "control token")
-        parts.append(("What the model was given", [f"{told} of a chat template stood in the request and was broken."]))
+        tokens = count(record.defused, "control token")
+        given = f"{tokens} of a chat template stood in the request and was broken."
+        parts.append(("What the model was given", [given]))
     parts.append(("What left the gateway", [_final(record)]))
-    parts.append(("What is not kept", [_not_kept(record)]))
+    if where := where_lines(record):
+        parts.append(("Where, and by which clock", where))
+    parts.append(("What is kept, and what is not", _kept(record)))
     return "\n\n".join(_section(title, list(lines)) for title, lines in parts)
 
 
 def _fill(text: str, indent: str = "") -> str:
+    clean = "".join(c if c.isprintable() or c.isspace() else "�" for c in text)  # people's reasons go to terminals
     return textwrap.fill(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent),
+        clean, _WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
@@ -73,17 +77,6 @@ def _section(title: str, lines: list[str]) -> str:
     return f"{title}\n{body}"
 
 
-def _access(record: AccessV1) -> str:
-    seen = listed(record.decisions) or "no decision"
-    why = f"The reason given: {record.why}." if record.why else "No reason was given."
-    roles = listed(record.caller.roles) or "none"
-    return (
-        f"On {record.at:%d %B %Y at %H:%M:%S} UTC the key {record.caller.key} of the department "
-        f"{record.caller.department} (roles: {roles}) did `{record.action}` by {record.endpoint}, and saw {seen}. "
-        f"{why} This look at the log is itself a record, {record.id}."
-    )
-
-
 def _opening(record: DecisionV1) -> str:
     word = {
         "released": "RELEASED: an answer of the model left the gateway",
@@ -91,9 +84,9 @@ def _opening(record: DecisionV1) -> str:
         "screened": "SCREENED: only the checks before the model were asked for, and the policy would let it pass",
         "withheld": "WITHHELD: the model was asked, and its answer did not leave the gateway",
     }[record.outcome]
-    return (
-        f"Decision {record.id} of {record.at:%d %B %Y, %H:%M:%S} UTC. Outcome: {word}. It took {ms(record.ms)} in all."
-    )
+    shadow = " This was a SHADOW decision: it had no effect." if record.mode == "shadow" else ""
+    when = f"{record.at:%d %B %Y, %H:%M:%S} UTC"
+    return f"Decision {record.id} of {when}. Outcome: {word}. It took {ms(record.ms)} in all.{shadow}"
 
 
 def _asked(record: DecisionV1) -> str:
@@ -103,10 +96,9 @@ def _asked(record: DecisionV1) -> str:
         f"one {modality(image.modality)} ({image.source.upper()}, {image.width} by {image.height} pixels, {image.part})"
         for image in record.images
     ]
-    roles = listed(record.caller.roles) or "none"
+    asker, stream = who(record.caller), ", as a stream" if record.stream else ""
     return (
-        f"The key {record.caller.key} of the department {record.caller.department} (roles: {roles}) asked the model "
-        f"`{record.model}` through {record.endpoint}{', as a stream' if record.stream else ''}. "
+        f"{asker[0].upper()}{asker[1:]} asked the model `{record.model}` through {record.endpoint}{stream}. "
         f"What a model could have read: {listed(tuple(held))}."
     )
 
@@ -142,7 +134,7 @@ def _screened(word: ScreenedV1 | SkippedV1 | FailedV1) -> str:
         text += f" About clinical work: {share(word.clinical)} of 1."
     if word.notes:
         text += f" Notes: {listed(tuple(map(plain, word.notes)))}."
-    return text
+    return text + in_force(word.config, word.threshold)
 
 
 def _coverage(record: DecisionV1) -> str:
@@ -162,16 +154,28 @@ def _admission(record: DecisionV1) -> str:
     decision = record.admission
     if isinstance(decision, RefuseV1):
         risk = "" if decision.risk is None else f" The worst risk seen was {share(decision.risk)}."
-        return f"Rule `{decision.rule}`: the request was refused, because {because(decision.reasons)}.{risk}"
+        return (
+            f"Rule `{decision.rule}`: the request was refused, because {because(decision.reasons)}.{risk}"
+            f"{_thresholds(decision)}"
+        )
     text = (
         f"Rule `{decision.rule}`: with a worst risk of {share(decision.risk)} the model might be asked. "
-        f"This tier buys {budget(decision.budget)}."
+        f"This tier buys {budget(decision.budget)}.{_thresholds(decision)}"
     )
     if decision.excused:
         text += f" The policy excused failed checks by name (`allow_if_unavailable`): {listed(decision.excused)}."
     if decision.waived:
         text += f" The policy let parts pass that no check looked at: {listed(decision.waived)}."
     return text
+
+
+def _thresholds(decision: AdmitV1 | RefuseV1) -> str:
+    if not decision.bounds:
+        return ""
+    tiers = listed(tuple(f"below {share(bound)} tier {place}" for place, bound in enumerate(decision.bounds)))
+    clinical = decision.clinical_at_least
+    owed = "" if clinical is None else f" The request had to be clinical by at least {share(clinical)} of 1."
+    return f" The thresholds in force: {tiers}, and from {share(decision.bounds[-1])} on a refusal.{owed}"
 
 
 def _final(record: DecisionV1) -> str:
@@ -192,12 +196,27 @@ def _final(record: DecisionV1) -> str:
         text += f" Noted without consequence: {listed(tuple(map(plain, final.noted)))}."
     if final.excused:
         text += f" The policy excused failed checks by name (`allow_if_unavailable`): {listed(final.excused)}."
+    if record.left is not None:
+        text += f" {count(record.left, 'character')} of it {'was' if record.left == 1 else 'were'} handed over."
     return text
 
 
-def _not_kept(record: DecisionV1) -> str:
+_RETENTION = {"6y": "six years", "10y": "ten years", "6mo": "six months"}
+
+
+def _kept(record: DecisionV1) -> list[str]:
     what = listed(tuple(_ERASED.get(name, plain(name)) for name in record.erased)) or "nothing"
-    return (
+    lines = [
         f"Left out of this record: {what}. Digests keyed with the gateway's secret stand for them, so that whoever "
         "holds both a text and the secret can show whether this record is about it."
-    )
+    ]
+    if record.sealed is not None:
+        until = "with no end set" if record.sealed.until is None else f"until {moment(record.sealed.until)}"
+        lines.append(
+            f"Sealed in the vault, {until}: the request and the answer, {record.sealed.size} bytes with the SHA-256 "
+            f"{short(record.sealed.sha256)}. To see them takes a role, a reason and a record."
+        )
+    lines.append(f"The record itself is to be kept at least {_RETENTION[record.retention]}.")
+    if record.review is not None:
+        lines.append(f"Due for review by a person: it was drawn as `{record.review}`.")
+    return lines

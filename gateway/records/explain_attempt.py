@@ -13,7 +13,7 @@ from gateway.records.shapes import (
     RetryV1,
     WithholdV1,
 )
-from gateway.records.words import count, listed, ms
+from gateway.records.words import count, listed, ms, share, short
 
 
 def attempt_lines(attempt: AttemptV1) -> list[str]:
@@ -24,6 +24,16 @@ def attempt_lines(attempt: AttemptV1) -> list[str]:
     lines += [_audited(word) for word in attempt.audits]
     lines.append(_verdict(attempt.verdict))
     return [line for line in lines if line]
+
+
+def in_force(config: str | None, threshold: float | None) -> str:
+    """Tell a stage's configuration, and from which score on its findings counted; nothing where it is not recorded."""
+    parts = [
+        "" if config is None else f"configuration {short(config)}",
+        "" if threshold is None else f"findings counted from a score of {share(threshold)} on",
+    ]
+    told = "; ".join(part for part in parts if part)
+    return f" {told[0].upper()}{told[1:]}." if told else ""
 
 
 def again(attempt: AttemptV1) -> str:
@@ -56,6 +66,7 @@ def _injected(word: InjectedV1 | FailedV1 | None) -> str:
     return (
         f"Spent: {word.stage} {word.version} put {shown} before the question ({ms(word.ms)}), "
         f"{word.refusing} of them refusing: {listed(word.demonstrations) or 'none'} (digest {word.digest[:16]}…)."
+        f"{in_force(word.config, None)}"
     )
 
 
@@ -66,13 +77,15 @@ def _completed(word: CompletedV1 | FailedV1 | None) -> str:
         return failed(word)
     ends = listed(tuple(dict.fromkeys(f"`{choice.finish_reason}`" for choice in word.choices)))
     size = listed(tuple(count(choice.characters, "character") for choice in word.choices))
+    revision = "" if word.revision is None else f" in its revision {word.revision}"
     text = (
-        f"{word.stage} {word.version} asked the model `{word.model}` ({ms(word.ms)}): "
+        f"{word.stage} {word.version} asked the model `{word.model}`{revision} ({ms(word.ms)}): "
         f"{count(len(word.choices), 'answer')} of {size}, ended by {ends}; {word.prompt_tokens} tokens read, "
         f"{word.completion_tokens} written."
     )
     if calls := sum(choice.tool_calls for choice in word.choices):
         text += f" It called {count(calls, 'tool')}."
+    text += in_force(word.config, None)
     return text + (" The model has NOT seen the images: it was told of them in words." if word.blind else "")
 
 
@@ -80,14 +93,16 @@ def _audited(word: AuditedV1 | FailedV1) -> str:
     if isinstance(word, FailedV1):
         return failed(word)
     found = "; ".join(map(finding, word.findings)) or "nothing found"
-    return f"{word.stage} {word.version} audited answer {word.choice + 1} ({ms(word.ms)}): {found}."
+    limits = in_force(word.config, word.threshold)
+    return f"{word.stage} {word.version} audited answer {word.choice + 1} ({ms(word.ms)}): {found}.{limits}"
 
 
 def _verdict(verdict: ReleaseV1 | WithholdV1 | RetryV1) -> str:
     if isinstance(verdict, RetryV1):
+        below = "" if verdict.below is None else f", below {share(verdict.below)}"
         return (
-            f"Rule `{verdict.rule}`: the model refused a question that the checks called benign (over-defense), so it "
-            f"was to be asked once more with {budget(verdict.budget)}."
+            f"Rule `{verdict.rule}`: the model refused a question that the checks called benign{below} (over-defense), "
+            f"so it was to be asked once more with {budget(verdict.budget)}."
         )
     if isinstance(verdict, WithholdV1):
         return f"Rule `{verdict.rule}`: the answer was to be withheld, because {because(verdict.reasons)}."

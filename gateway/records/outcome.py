@@ -7,6 +7,7 @@ decisions and keyed digests, never content; it is what the log stores, as exact 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from msgspec import Struct
 from gateway.policy.decision import Admission, Admit, Refuse, Release, Verdict, Withhold
 from gateway.policy.evidence import AuditEvidence, Inspected, ScreenEvidence, StageFailed
 from gateway.policy.model import LoadedPolicy
+from gateway.stages import Kind
 from gateway.values import Budget, Completion, Demonstration, Request
 
 
@@ -22,7 +24,7 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     `person` and `application` are who uses it, where that is known; `via` is how they signed in (``key``, ``oidc``,
     ``session``, ``os``). `scopes` narrow what the roles allow, empty where they do not. `grant` is the break-glass
-    record that lent a role.
+    record that lent a role. `per_minute` and `per_day` bound its requests in place of the gateway's own limits.
     """
 
     key: str
@@ -33,6 +35,40 @@ class Caller(Struct, frozen=True, kw_only=True):
     via: str = "key"
     scopes: tuple[str, ...] = ()
     grant: str | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """What the caller said of the request, as it was said; `ContextV1` is what is kept of it.
+
+    `patient`, `study` and `user` are the caller's own numbers for them.
+    """
+
+    purpose: str | None = None
+    on_behalf_of: str | None = None
+    patient: str | None = None
+    study: str | None = None
+    task: str | None = None
+    user: str | None = None
+    claimed_person: str | None = None
+    claimed_application: str | None = None
+
+
+NOTHING_SAID = Context()
+"""The context of a caller who said nothing."""
+
+
+class Where(Struct, frozen=True, kw_only=True):
+    """Where a gateway runs: ids of the data folder and of this start, and a keyed digest of the host's name."""
+
+    instance: str
+    host: str
+    process: str
+
+
+ClockState = Literal["synchronised", "unsynchronised", "unknown", "jumped"]
+"""What is known of the wall clock; ``jumped``: it has just moved against the monotonic one."""
 
 
 class Injected(Struct, frozen=True, kw_only=True):
@@ -74,6 +110,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     `started` is UTC, `ms` the time from the parsed request to this outcome. Where only the pre-screen was asked for,
     `final` is the admission. `defused` counts the control tokens that were broken in what the model was given.
+    `configs` are the digests of the stages' configurations. A decision whose `mode` is ``shadow`` had no effect.
     """
 
     request: Request
@@ -89,6 +126,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     final: Refuse | Withhold | Release | Admit
     answer: Completion | None = None
     defused: int = 0
+    context: Context = NOTHING_SAID
+    where: Where | None = None
+    clock: ClockState | None = None
+    mode: Literal["enforced", "shadow"] = "enforced"
+    configs: Mapping[tuple[Kind, str], str] = {}
 
     @property
     def word(self) -> Literal["released", "refused", "withheld", "screened"]:

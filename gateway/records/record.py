@@ -14,6 +14,7 @@ from gateway.records.events import (
     Instant,
     ReviewV1,
 )
+from gateway.records.outcome import ClockState
 from gateway.records.shapes import (
     AdmitV1,
     AttemptV1,
@@ -63,6 +64,49 @@ class ImageV1(Kept, frozen=True, kw_only=True):
     height: int
 
 
+class ContextV1(Kept, frozen=True, kw_only=True):
+    """What the caller said of the request; what was not said is None, and left out of the bytes.
+
+    `purpose` is a code of HL7's PurposeOfUse (``TREAT``, ``HPAYMT``, …), `task` the application's code for what it
+    does, `on_behalf_of` the id of the person for whom it is done. `patient`, `study` and `user` are pseudonyms, keyed
+    (see `Digester`): the same number gives the same one. `claimed_person` and `claimed_application` are the caller's
+    word alone; whom the key or token names stands in `caller`.
+    """
+
+    purpose: str | None = None
+    on_behalf_of: str | None = None
+    patient: str | None = None
+    study: str | None = None
+    task: str | None = None
+    user: str | None = None
+    claimed_person: str | None = None
+    claimed_application: str | None = None
+
+
+class WhereV1(Kept, frozen=True, kw_only=True):
+    """Where it was decided: `instance` is drawn once for each data folder, `process` at each start.
+
+    `host` is a keyed digest of the host's name.
+    """
+
+    instance: str
+    host: str
+    process: str
+
+
+class SealedV1(Kept, frozen=True, kw_only=True):
+    """The sealed content of a decision, which lies in the vault: the SHA-256 in hex and the size of its sealed bytes.
+
+    `kek` is the id of the key that wrapped its key at first (keys are wrapped anew when that one is replaced), `until`
+    when it is to be erased, None where no end was set.
+    """
+
+    sha256: str
+    size: int
+    kek: str
+    until: Instant | None
+
+
 class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     """A decision: who, what, when, where, why, outcome.
 
@@ -70,6 +114,13 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     came, `ms` how long it took to the outcome, `gateway` the version that decided. `prompt` and `answer` are keyed
     digests (see `Digester`) of all text of the request and of the answer that left. `erased` names what there was and
     is not kept. `defused` counts the control tokens of chat templates that were broken in what the model was given.
+    `mode` is ``shadow`` where the decision had no effect. `clock` says what was known of the wall clock behind `at`:
+    ``synchronised``, ``unsynchronised``, ``unknown``, or ``jumped`` where it had just moved against the monotonic
+    clock, by which all times in ms are measured. `left` counts the characters of the model's answer that were handed
+    over, after redaction, with the names and arguments of tool calls: an answer is held until it is judged, so it is
+    whole or 0. Where a record of an older version says nothing of these, they are None. `retention` is the class of the
+    record: how long it is to be kept at least. `sealed` says what lies of it in the vault. `review` says what makes
+    it due for review (see `gateway.records.review_plan`), None where it is not.
     """
 
     id: str
@@ -94,6 +145,14 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     ms: float
     erased: tuple[str, ...]
     defused: int = 0
+    context: ContextV1 | None = None
+    where: WhereV1 | None = None
+    clock: ClockState | None = None
+    mode: Literal["enforced", "shadow"] = "enforced"
+    left: int | None = None
+    retention: Literal["6y", "10y", "6mo"] = "6y"
+    sealed: SealedV1 | None = None
+    review: str | None = None
 
 
 Record = DecisionV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1

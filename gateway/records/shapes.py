@@ -4,7 +4,8 @@ These shapes copy no type of the request's way, so that those may change while b
 The rules:
 
 - No field of a version has a default. A field that is added later has one, and `omit_defaults` leaves it out while it
-  is at that default; so the bytes of every old record encode to themselves for ever.
+  is at that default; so the bytes of every old record encode to themselves for ever. (What a caller rarely says may be
+  None from the first version on, for short bytes: a default that stands in the log never changes.)
 - What can not be said that way is a new version with a new tag; old bytes are never rewritten.
 - No field holds content: words of a prompt, of an answer, of an image, or what a redaction put in their place.
 """
@@ -42,14 +43,22 @@ class FindingV1(Kept, frozen=True, kw_only=True):
 
 
 class SkippedV1(Kept, frozen=True, kw_only=True, tag="skipped"):
-    """A second opinion that was not asked, because the risk lay outside its band."""
+    """A second opinion that was not asked, because the risk lay outside its band.
+
+    `config` is the SHA-256 of the stage's configuration in hex, here and in all other words of stages: of its JSON with
+    sorted keys, with what the policy left at the stage's defaults written out.
+    """
 
     stage: str
     version: str
+    config: str | None = None
 
 
 class ScreenedV1(Kept, frozen=True, kw_only=True, tag="screened"):
-    """A pre-screener's word. `found` are the ids of text found in images; in the round ``found`` it judged those."""
+    """A pre-screener's word. `found` are the ids of text found in images; in the round ``found`` it judged those.
+
+    `threshold` is the score from which on the policy lets its findings count.
+    """
 
     stage: str
     version: str
@@ -64,16 +73,20 @@ class ScreenedV1(Kept, frozen=True, kw_only=True, tag="screened"):
     notes: tuple[str, ...]
     findings: tuple[FindingV1, ...] = ()
     clinical: Share | None = None
+    config: str | None = None
+    threshold: Share | None = None
 
 
 class AuditedV1(Kept, frozen=True, kw_only=True, tag="audited"):
-    """An auditor's word on one choice."""
+    """An auditor's word on one choice. `threshold` is the score from which on the policy lets its findings count."""
 
     stage: str
     version: str
     choice: int
     ms: float
     findings: tuple[FindingV1, ...]
+    config: str | None = None
+    threshold: Share | None = None
 
 
 class FailedV1(Kept, frozen=True, kw_only=True, tag="failed"):
@@ -86,6 +99,7 @@ class FailedV1(Kept, frozen=True, kw_only=True, tag="failed"):
     ms: float
     round: Literal["request", "found"]
     choice: int | None
+    config: str | None = None
 
 
 class CoveredV1(Kept, frozen=True, kw_only=True):
@@ -116,7 +130,11 @@ class ReasonV1(Kept, frozen=True, kw_only=True):
 
 
 class AdmitV1(Kept, frozen=True, kw_only=True, tag="admit"):
-    """The model might be asked: the tier that counted, the worst risk, what the policy excused and waived."""
+    """The model might be asked: the tier that counted, the worst risk, what the policy excused and waived.
+
+    `bounds` are the thresholds in force: the risk below which each tier holds, in order. `clinical_at_least` is the
+    least probability that the request is about clinical work, None where the policy asks for none.
+    """
 
     budget: BudgetV1
     tier: int
@@ -124,14 +142,18 @@ class AdmitV1(Kept, frozen=True, kw_only=True, tag="admit"):
     rule: str
     excused: tuple[str, ...]
     waived: tuple[str, ...]
+    bounds: tuple[Share, ...] = ()
+    clinical_at_least: Share | None = None
 
 
 class RefuseV1(Kept, frozen=True, kw_only=True, tag="refuse"):
-    """The model was not asked."""
+    """The model was not asked. `bounds` and `clinical_at_least` are the thresholds in force, as in `AdmitV1`."""
 
     reasons: tuple[ReasonV1, ...]
     rule: str
     risk: Share | None
+    bounds: tuple[Share, ...] = ()
+    clinical_at_least: Share | None = None
 
 
 class RedactionV1(Kept, frozen=True, kw_only=True):
@@ -161,10 +183,11 @@ class WithholdV1(Kept, frozen=True, kw_only=True, tag="withhold"):
 
 
 class RetryV1(Kept, frozen=True, kw_only=True, tag="retry"):
-    """The model was to be asked once more, with another budget."""
+    """The model was to be asked once more, with another budget. `below` is the risk that counts as benign."""
 
     budget: BudgetV1
     rule: str
+    below: Share | None = None
 
 
 class InjectedV1(Kept, frozen=True, kw_only=True, tag="injected"):
@@ -176,6 +199,7 @@ class InjectedV1(Kept, frozen=True, kw_only=True, tag="injected"):
     demonstrations: tuple[str, ...]
     refusing: int
     digest: str
+    config: str | None = None
 
 
 class ChoiceV1(Kept, frozen=True, kw_only=True):
@@ -187,7 +211,10 @@ class ChoiceV1(Kept, frozen=True, kw_only=True):
 
 
 class CompletedV1(Kept, frozen=True, kw_only=True, tag="completed"):
-    """What the model gave. `answer` is a keyed digest of it before redaction; `blind`: it has not seen the images."""
+    """What the model gave. `answer` is a keyed digest of it before redaction; `blind`: it has not seen the images.
+
+    `revision` is the model's, where its server or its weights tell one.
+    """
 
     stage: str
     version: str
@@ -198,6 +225,8 @@ class CompletedV1(Kept, frozen=True, kw_only=True, tag="completed"):
     completion_tokens: int
     blind: bool
     answer: str
+    config: str | None = None
+    revision: str | None = None
 
 
 class AttemptV1(Kept, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_SHORT = 16  # characters of a digest that people compare
+
 _CAUSES = {
     "deadline": "it did not answer within its deadline",
     "nothing": "it gave nothing where a word was owed",
@@ -80,6 +82,11 @@ def level(risk: float) -> str:
         if risk < below:
             return word
     return "very high"
+
+
+def short(digest: str) -> str:
+    """Write the beginning of a digest or pseudonym."""
+    return digest if len(digest) <= _SHORT else f"{digest[:_SHORT]}…"
 
 
 def ms(value: float) -> str:

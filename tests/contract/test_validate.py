@@ -147,6 +147,9 @@ def choice(**change: Any) -> dict[str, Any]:
         ({"usage": Usage(prompt_tokens=-1)}, "usage"),
         ({"usage": Usage(completion_tokens=1.5)}, "usage"),
         ({"blind": 1}, "blind"),
+        ({"revision": 7}, "revision"),
+        ({"revision": ""}, "revision"),
+        ({"revision": "a\nb"}, "revision"),
     ],
 )
 def test_completions(change: dict[str, Any], code: str) -> None:

@@ -67,6 +67,14 @@ class Clinical:
             choose = partial(self._settled, modality, budget)
         return await in_thread(choose) if self.config.images else choose()
 
+    async def illustrate(self, ids: tuple[str, ...]) -> tuple[Demonstration, ...]:
+        """Give the demonstrations with these ids that the library has, each with its picture where one can be drawn."""
+        wanted = set(ids)
+        pairs = [pair for pair in self.library.pairs if {pair.harmful.id, pair.benign.id} & wanted]
+        drawn = await in_thread(lambda: [with_picture(pair) for pair in pairs])
+        known = {demo.id: demo for pair in drawn for demo in (pair.harmful, pair.benign)}
+        return tuple(known[id_] for id_ in ids if id_ in known)
+
     def _settle(self, modality: Modality | None, budget: Budget) -> tuple[Demonstration, ...]:
         pairs = self.library.pairs
         if self.config.images and budget.images != 0:  # for a model that sees, a pair without a picture comes later

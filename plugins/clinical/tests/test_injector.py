@@ -259,3 +259,14 @@ def test_the_stage_is_offered() -> None:
     (stage,) = gateway_injectors()
     assert stage.name == "clinical"
     assert isinstance(stage.build(stage.config()), Clinical)
+
+
+async def test_what_was_shown_once_can_be_shown_to_a_person() -> None:
+    stage = build(ClinicalConfig())
+    chosen = await stage.inject(request("Is the aorta dilated?"), EIGHT)
+    shown = await stage.illustrate((*(demo.id for demo in chosen), "nothing.benign"))
+    assert [replace(demo, image=None) for demo in shown] == list(chosen)
+    pictured = {pair.id for pair in PAIRS if pair.pictured}
+    assert all((demo.image is not None) == (demo.pair in pictured) for demo in shown)
+    assert any(demo.image is not None for demo in shown)
+    assert await stage.illustrate(()) == ()

@@ -125,6 +125,7 @@ class _Response(Struct, frozen=True, kw_only=True):
     choices: tuple[_Choice, ...]
     model: str | None = None
     usage: _Usage | None = None
+    system_fingerprint: object = None
 
 
 _decoder = msgspec.json.Decoder(_Response, strict=True)
@@ -162,7 +163,14 @@ def decode(body: bytes, *, model: str, n: int) -> Completion:
         model=response.model or model,
         choices=tuple(_choice(choice) for choice in choices),
         usage=Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens),
+        revision=_revision(response.system_fingerprint),
     )
+
+
+def _revision(fingerprint: object) -> str | None:
+    """Give what names the server's set-up, where it is a short word: an odd one is no reason to lose an answer."""
+    fits = isinstance(fingerprint, str) and 0 < len(fingerprint) <= 200 and fingerprint.isprintable()
+    return str(fingerprint) if fits else None
 
 
 def _choice(choice: _Choice) -> Choice:

@@ -125,6 +125,15 @@ async def test_a_good_answer_is_read_and_the_request_is_the_smallest_that_says_i
     assert backend.models() == ("m",)
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("fp_44709d6fcb", "fp_44709d6fcb"), (None, None), ("", None), ("x" * 201, None), ("a\nb", None), ({"a": 1}, None)],
+)
+async def test_the_servers_fingerprint_is_the_revision_where_it_is_a_short_word(told, kept):
+    async with server(says(answer("the lung is clear", system_fingerprint=told))) as (backend, _):
+        assert (await backend.complete(prompt())).revision == kept
+
+
 async def test_everything_that_was_asked_is_passed_on(monkeypatch):
     monkeypatch.setenv("A_KEY_FOR_THE_TEST", "secret-key")
     call = ToolCall(id="c1", name=text("lookup", "n"), arguments=text('{"a": 1}', "a"))

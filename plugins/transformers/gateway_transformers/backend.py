@@ -84,6 +84,7 @@ class TransformersBackend:
             ),
             usage=Usage(prompt_tokens=len(read.ids), completion_tokens=sum(answer.tokens for answer in answers)),
             blind=blind,
+            revision=self._loaded.revision,
         )
 
     async def room(self, prompt: Prompt) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -11,19 +12,23 @@ import torch
 from msgspec import Struct
 
 from gateway_transformers import EMBEDDED, Config
-from gateway_transformers.embedded import embedded_weights
+from gateway_transformers.embedded import SHA256, embedded_weights
 from gateway_transformers.sight import FOLDER, MARK
 from gateway_transformers.sight import NAME as SIGHT
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A model ready to run. `processor` is there where it takes images; `ends` are the tokens that end an answer."""
+    """A model ready to run. `processor` is there where it takes images; `ends` are the tokens that end an answer.
+
+    `revision` names the weights: ``sha256:…`` of their file or manifest, or a hub id's commit; None where neither is.
+    """
 
     model: Any
     tokenizer: Any
     processor: Any | None
     context: int
     ends: frozenset[int]
+    revision: str | None = None
 
 
 def hush() -> None:
@@ -72,6 +77,7 @@ def load(config: Config) -> Loaded:
     else:
         found = _pretrained(config.path, dtype)
     model, tokenizer, processor = found
+    revision = _revision(sighted, model.config)
     if config.chat_template is not None:
         for reader in (tokenizer, *(() if processor is None else (processor,))):
             reader.chat_template = _template(config.chat_template)
@@ -85,7 +91,20 @@ def load(config: Config) -> Loaded:
         processor=processor,
         context=_context(model.config, config.context),
         ends=ends,
+        revision=revision,
     )
+
+
+def _revision(sighted: str | Path | None, found: Any) -> str | None:
+    if sighted is None:
+        return f"sha256:{SHA256}"  # the embedded weights, verified while they were found
+    manifest = Path(sighted) / MARK  # it names the digests of all that the model is made of
+    for file in (manifest, Path(sighted)):
+        if file.is_file():
+            with file.open("rb") as opened:
+                return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    commit = getattr(found, "_commit_hash", None)
+    return commit if isinstance(commit, str) and commit else None
 
 
 def _template(path: str) -> str:

@@ -80,6 +80,7 @@ async def test_a_question_gets_a_sensible_answer_and_its_tokens_are_counted(back
         "smollm2-135m-instruct",
     )
     assert backend.models() == ("smollm2-135m-instruct",)
+    assert completion.revision == f"sha256:{embedded.SHA256}"
     assert 1 < completion.usage.completion_tokens < 30
     assert 30 < completion.usage.prompt_tokens < 60
     assert not completion.blind
