@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from bench.samples import outcomes
 from gateway.errors import Unavailable
@@ -92,12 +93,28 @@ async def disk_full(url: str) -> dict:
     }  # fmt: skip
 
 
+async def erase(url: str, folder: str, *ids: str) -> None:
+    """Erase the content of decisions one after the other; print each erasure's id."""
+    from store.sealing import OFFICER
+
+    from gateway.store import load_keyring
+
+    store = await Store.open(url, secret=SECRET, keyring=load_keyring(Path(folder)))
+    for id_ in ids:
+        done = await store.retention.erase([id_], OFFICER, "one after the other")
+        if done.erasure is not None:
+            os.write(1, f"{done.erasure}\n".encode())
+    os.write(1, b"done\n")
+
+
 def main(mode: str, url: str, *words: str) -> None:
     if mode == "append":
         result = asyncio.run(append(url, int(words[0])))
     elif mode == "migrate":
         asyncio.run(migrate(url))
         result = {}
+    elif mode == "erase":
+        result = asyncio.run(erase(url, *words))
     elif mode == "kill":
         result = kill(url, int(words[0]))
     else:

@@ -143,6 +143,21 @@ async def test_one_flipped_bit_is_found(store):
     assert (await store.decisions.get(logged[1].id)).sequence == 2
 
 
+async def test_bytes_that_became_text_are_damage(sqlite_url):
+    """SQLite keeps in a column whatever it is given."""
+    store = await Store.open(sqlite_url, secret=SECRET)
+    try:
+        logged = await store.decisions.append(outcomes.refused())
+        await _without_triggers(store)
+        async with writer(store._engine).begin() as connection:
+            await connection.execute(sa.text("UPDATE decision_log SET body = CAST(body AS TEXT)"))
+        with pytest.raises(LogDamaged, match="its bytes are text"):
+            await store.decisions.get(logged.id)
+        assert "record 1" in (await store.decisions.check()).problem
+    finally:
+        await store.close()
+
+
 @pytest.mark.parametrize("column", ["department", "outcome", "kind", "at"])
 async def test_a_column_that_lies_is_found(store, column):
     for _ in range(3):

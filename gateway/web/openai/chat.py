@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from litestar import post
 from litestar.connection import Request as HttpRequest
 from litestar.handlers import HTTPRouteHandler
@@ -16,6 +17,7 @@ from gateway.records import Caller
 from gateway.values import Request
 from gateway.web.auth import authenticate
 from gateway.web.body import InFlight
+from gateway.web.context import read_context
 from gateway.web.ids import new_decision_id
 from gateway.web.openai.decode import Decoder
 from gateway.web.openai.render import answer_of, completion_body, stream_body
@@ -38,6 +40,7 @@ def _respond(logged: Logged, *, include_usage: bool) -> Response[bytes]:
     outcome = logged.outcome
     headers = {
         "x-gateway-decision": logged.id,
+        "x-gateway-leaf": logged.leaf,
         "x-gateway-outcome": outcome.word,
         "x-request-id": logged.id,
     }
@@ -67,17 +70,20 @@ def chat_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler:
     @post(PATH, status_code=200)
     async def chat(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
         caller = await authenticate(request, runtime, "ask")
+        context = read_context(request)
         with in_flight.place() as place:
-            values, include_usage = await read(await place.read(request), caller)
-            logged = await in_flight.finish(runtime.answer(values, caller, PATH))
+            values, include_usage, user = await read(await place.read(request), caller)
+            if user is not None:
+                context = msgspec.structs.replace(context, user=user)
+            logged = await in_flight.finish(runtime.answer(values, caller, PATH, context=context))
             return _respond(logged, include_usage=include_usage)
 
-    async def read(body: bytes, caller: Caller) -> tuple[Request, bool]:
+    async def read(body: bytes, caller: Caller) -> tuple[Request, bool, str | None]:
         """Read a body; a function of its own, so that images are not held as base64 while the model works."""
         models = runtime.models(caller.department)
         if not models:
             raise Unavailable("the department's backend serves no model; ask the gateway's operator")
         asked = read_chat(read_object(body), id=new_decision_id(), department=caller.department, models=models)
-        return asked.request(await decoder.images(asked.links())), asked.include_usage
+        return asked.request(await decoder.images(asked.links())), asked.include_usage, asked.user
 
     return chat

@@ -20,8 +20,9 @@ from gateway.policy.decision import Refuse
 from gateway.policy.evidence import Screened
 from gateway.policy.words import HARMS
 from gateway.values import Request, Text
-from gateway.web.auth import authenticate
+from gateway.web.auth import authenticate, spend
 from gateway.web.body import InFlight
+from gateway.web.context import read_context
 from gateway.web.ids import new_decision_id
 from gateway.web.openai.decode import Decoder
 from gateway.web.openai.fields import Body, bad, items, known, wrong
@@ -165,15 +166,21 @@ def moderations_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler
     @post(PATH, status_code=200)
     async def moderate(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
         caller = await authenticate(request, runtime, "ask")
+        context = read_context(request)
         with in_flight.place() as place:
             requests = await read(await place.read(request), caller)
-            logged = await in_flight.finish(runtime.moderate(requests, caller, PATH))
+            await spend(request, runtime, caller, len(requests) - 1, asks=True)
+            logged = await in_flight.finish(runtime.moderate(requests, caller, PATH, context=context))
         body = {
             "id": f"modr-{logged[0].id}",
             "model": MODEL,
             "results": [result_of(each) for each in logged],
         }
-        headers = {"x-gateway-decision": ",".join(each.id for each in logged[:16]), "x-request-id": logged[0].id}
+        headers = {
+            "x-gateway-decision": ",".join(each.id for each in logged[:16]),
+            "x-gateway-leaf": ",".join(each.leaf for each in logged[:16]),
+            "x-request-id": logged[0].id,
+        }
         return Response(msgspec.json.encode(body), media_type="application/json", headers=headers)
 
     return moderate

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import NotFound
+from gateway.records.context import NUMBER_LONGEST
 from gateway.values import Image, Request
 from gateway.web.openai.fields import Body, bad, flag, known, members, wrong
 from gateway.web.openai.messages import MAX_TEXT, Draft, Link, characters, read_messages
@@ -48,7 +49,10 @@ LEFT_OUT: Mapping[str, type] = MappingProxyType(
         "user": str,
     }
 )
-"""Fields that are accepted, checked for their type, and never passed on or kept."""
+"""Fields that are accepted, checked for their type, and never passed on. Of `USER` a keyed pseudonym is kept."""
+
+USER = ("safety_identifier", "user")
+"""Fields that name the user, the one that counts first."""
 
 _STEERS = "it could steer a model past its defence"
 _OWN = "the conversation is laid out by the gateway alone"
@@ -101,11 +105,15 @@ HARMLESS: Mapping[str, tuple[object, ...]] = MappingProxyType(
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A chat request before its images are decoded. `bare` is the request without its turns."""
+    """A chat request before its images are decoded. `bare` is the request without its turns.
+
+    `user` is what the caller calls its user, None where that is not said.
+    """
 
     bare: Request
     drafts: tuple[Draft, ...]
     include_usage: bool
+    user: str | None = None
 
     def links(self) -> tuple[Link, ...]:
         """Give the images to decode, in reading order."""
@@ -149,6 +157,16 @@ def _model(body: Body, models: tuple[str, ...]) -> str:
     )
 
 
+def _user(body: Body) -> str | None:
+    for name in USER:
+        value: str | None = body.get(name)
+        if value:
+            if len(value) > NUMBER_LONGEST or not value.isprintable():
+                bad(name, f"`{name}` is too long or not printable; give at most {NUMBER_LONGEST} printable characters")
+            return value
+    return None
+
+
 def _include_usage(body: Body, *, stream: bool) -> bool:
     value = body.get("stream_options")
     if value is None:
@@ -186,4 +204,5 @@ def read_chat(body: Body, *, id: str, department: str, models: tuple[str, ...]) 
         response_format=response_format,
         stream=stream,
     )
-    return Asked(bare=bare, drafts=drafts, include_usage=_include_usage(body, stream=stream))
+    include_usage = _include_usage(body, stream=stream)
+    return Asked(bare=bare, drafts=drafts, include_usage=include_usage, user=_user(body))
