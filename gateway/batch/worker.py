@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 
-from gateway.batch.jobs import verify_log
+from gateway.batch.jobs import erase_due, verify_log
 from gateway.settings import Settings
 
 
@@ -32,7 +32,10 @@ def create_worker(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         timezone="UTC",
         beat_schedule_filename=str(settings.data_dir / "celery-beat"),
-        beat_schedule={"verify the log": {"task": "gateway.verify_log", "schedule": crontab(hour="2", minute="0")}},
+        beat_schedule={
+            "erase what is due": {"task": "gateway.erase_due", "schedule": crontab(hour="1", minute="0")},
+            "verify the log": {"task": "gateway.verify_log", "schedule": crontab(hour="2", minute="0")},
+        },
     )
     if settings.broker_url.startswith("filesystem:"):
         folders = {name: settings.data_dir / "broker" / name for name in ("messages", "control", "processed")}
@@ -51,5 +54,10 @@ def create_worker(settings: Settings) -> Celery:
         records, problem = asyncio.run(verify_log(settings))
         return {"records": records, "sound": problem is None}
 
+    def run_erase_due() -> dict[str, Any]:
+        erased, held = asyncio.run(erase_due(settings))
+        return {"erased": erased, "held": held}
+
     app.task(name="gateway.verify_log")(run_verify_log)
+    app.task(name="gateway.erase_due")(run_erase_due)
     return app

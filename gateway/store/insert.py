@@ -14,14 +14,35 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, writer
-from gateway.store.tables import decision_log
+from gateway.store.tables import decision_log, vault
 
 PATIENCE = 15.0
 """Seconds for one transaction; above, nobody is answered."""
 
 
+class SealedRow(Struct, frozen=True, kw_only=True):
+    """Sealed content as it is stored, in the transaction of its record; see `gateway.store.tables.vault`."""
+
+    id: str
+    department: str
+    patient: str | None
+    at: dt.datetime
+    until: dt.datetime | None
+    kek: str
+    wrapped: bytes
+    sealed: bytes
+    digest: bytes
+
+    def values(self) -> dict[str, object]:
+        """Give the values of the columns."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
 class Row(Struct, frozen=True, kw_only=True):
-    """A record as it is stored. `leaf` is its RFC 6962 leaf hash, SHA-256(0x00 || body)."""
+    """A record as it is stored, with the content that was sealed of it.
+
+    `leaf` is its RFC 6962 leaf hash, SHA-256(0x00 || body).
+    """
 
     id: str
     kind: str
@@ -30,17 +51,22 @@ class Row(Struct, frozen=True, kw_only=True):
     at: dt.datetime
     leaf: bytes
     body: bytes
+    sealed: SealedRow | None = None
 
     def values(self) -> dict[str, object]:
         """Give the values of the columns."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "sealed"}
+
+
+def _sealed(rows: Sequence[Row]) -> list[dict[str, object]]:
+    return [row.sealed.values() for row in rows if row.sealed is not None]
 
 
 class Inserter(Protocol):
     """Inserts groups of rows."""
 
     async def insert(self, rows: Sequence[Row]) -> list[int]:
-        """Insert all of `rows`, or none; give their sequences, in their order, once they are durable.
+        """Insert all of `rows` and their sealed content, or none; give their sequences in order, once they are durable.
 
         Raises what SQLAlchemy raises, or TimeoutError; then it is not known whether they are there.
         """
@@ -61,7 +87,11 @@ class AsyncInserter:
         """Insert in one statement."""
         statement = decision_log.insert().returning(decision_log.c.sequence, sort_by_parameter_order=True)
         async with asyncio.timeout(PATIENCE), self._engine.begin() as connection:
-            return list((await connection.execute(statement, [row.values() for row in rows])).scalars())
+            sequences = list((await connection.execute(statement, [row.values() for row in rows])).scalars())
+            sealed = _sealed(rows)
+            if sealed:
+                await connection.execute(vault.insert(), sealed)
+            return sequences
 
     async def close(self) -> None:
         """Nothing of its own was opened."""
@@ -101,4 +131,7 @@ class SQLiteInserter:
             connection.execute(decision_log.insert(), [row.values() for row in rows])
             # The transaction holds the write lock since it began, so its rows have followed each other.
             last = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
+            sealed = _sealed(rows)
+            if sealed:
+                connection.execute(vault.insert(), sealed)
         return list(range(last - len(rows) + 1, last + 1))

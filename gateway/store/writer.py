@@ -20,6 +20,7 @@ from gateway.store.insert import PATIENCE, Inserter, Row
 from gateway.store.tables import decision_log
 
 _GROUP = 256  # records in one transaction
+_GROUP_BYTES = 32 * 1024 * 1024  # bytes of sealed content in one transaction: above, its records wait for the next
 _WAITING = 10_000  # records that may wait; above, the disk is too slow to go on taking requests
 _log = logging.getLogger("gateway.store")
 
@@ -105,7 +106,8 @@ class GroupWriter:
                 if not self._waiting:
                     await self._wake.wait()
                     continue
-                group, self._waiting = self._waiting[: self._group], self._waiting[self._group :]
+                end = self._together()
+                group, self._waiting = self._waiting[:end], self._waiting[end:]
                 await self._commit(group)
                 await asyncio.sleep(0)  # those who were answered just now may have more: let them join the next group
         finally:  # also where this task is cancelled: nobody waits for ever
@@ -115,6 +117,15 @@ class GroupWriter:
                         _unavailable("the gateway is stopping; try another instance, or again later")
                     )
             self._waiting = []
+
+    def _together(self) -> int:
+        """Count those of the waiting that go into the next transaction: one at least."""
+        size = 0
+        for number, one in enumerate(self._waiting[: self._group]):
+            size += 0 if one.row.sealed is None else len(one.row.sealed.sealed)
+            if number and size > _GROUP_BYTES:
+                return number
+        return min(self._group, len(self._waiting))
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
