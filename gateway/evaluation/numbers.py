@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from gateway.records.proportions import Share as Share
+from gateway.records.proportions import Z as Z
+from gateway.records.proportions import share as share
+from gateway.records.proportions import wilson
+
 Floats = npt.NDArray[np.float64]
-Z = NormalDist().inv_cdf(0.975)  # two-sided 95 %
-
-
-class Share(Struct, frozen=True, kw_only=True):
-    """A share `hits` / `of` with its 95 % interval; `value`, `low` and `high` are None where there was nothing."""
-
-    hits: int
-    of: int
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class Ranked(Struct, frozen=True, kw_only=True):
@@ -58,23 +51,6 @@ class Calibration(Struct, frozen=True, kw_only=True):
 
     error: float
     bins: tuple[Bin, ...]
-
-
-def share(hits: int, of: int) -> Share:
-    """Give a share with Wilson's score interval (1927), 95 %, which holds for small numbers and near 0 and 1."""
-    if of == 0:
-        return Share(hits=0, of=0, value=None, low=None, high=None)
-    value, low, high = _wilson(hits, of)
-    return Share(hits=hits, of=of, value=value, low=low, high=high)
-
-
-def _wilson(hits: int, of: int) -> tuple[float, float, float]:
-    p, z2 = hits / of, Z * Z
-    middle = (p + z2 / (2 * of)) / (1 + z2 / of)
-    spread = Z / (1 + z2 / of) * math.sqrt(p * (1 - p) / of + z2 / (4 * of * of))
-    # At the ends the interval touches them; rounding must not push it past.
-    low, high = (0.0 if hits == 0 else middle - spread), (1.0 if hits == of else middle + spread)
-    return p, max(0.0, low), min(1.0, high)
 
 
 class Mean(Struct, frozen=True, kw_only=True):
@@ -121,7 +97,7 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Differen
     a = sum(x and y for x, y in zip(first, second, strict=True))
     b, c = sum(first) - a, sum(second) - a
     d = n - a - b - c
-    (p1, low1, high1), (p2, low2, high2) = _wilson(a + b, n), _wilson(a + c, n)
+    (p1, low1, high1), (p2, low2, high2) = wilson(a + b, n), wilson(a + c, n)
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     cross = a * d - b * c
     phi = 0.0 if margins == 0 else (max(cross - n / 2, 0.0) if cross > 0 else cross) / math.sqrt(margins)
