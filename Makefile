@@ -74,6 +74,7 @@ second-model: $(HELD)/made
 docs: setup
 	@$(BIN)/gateway policy schema > policies/schema.json
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/generate_records.py
 
 # Pins and hashes anew, after a change of requirements/*.in. Needs uv.
 lock:

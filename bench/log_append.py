@@ -3,7 +3,8 @@
 Run: `python bench/log_append.py [--records 3000] [--tasks 32]`. The database is a file in a temporary folder
 (`--folder` chooses the disk), and PostgreSQL too where `GATEWAY_TEST_POSTGRES_URL` names a server. In the same run the
 same rows are committed one by one by as many tasks, as a log without group commit does: the ratio says more than the
-rates. Beside them stands a bare fsync of the same disk.
+rates. Beside them stands a bare fsync of the same disk. The sequencer runs beside the appends, as in `gateway serve`;
+`--alone` leaves it out.
 """
 
 from __future__ import annotations
@@ -83,8 +84,10 @@ async def _measure(
     }
 
 
-async def _bench(name: str, url: str, records: int, tasks: int) -> list[dict[str, float | str]]:
+async def _bench(name: str, url: str, records: int, tasks: int, *, alone: bool) -> list[dict[str, float | str]]:
     store = await Store.open(url, secret=SECRET)
+    if not alone:
+        store.sequencer.start()
     engine = make_engine(normalise(url), lock_wait=60.0)
     digester = Digester(SECRET)
 
@@ -116,14 +119,14 @@ async def _bench(name: str, url: str, records: int, tasks: int) -> list[dict[str
     return rows
 
 
-async def _postgres(server: str, records: int, tasks: int) -> list[dict[str, float | str]]:
+async def _postgres(server: str, records: int, tasks: int, *, alone: bool) -> list[dict[str, float | str]]:
     name = f"bench_{uuid.uuid4().hex[:12]}"
     admin = create_async_engine(normalise(server), isolation_level="AUTOCOMMIT")
     async with admin.connect() as connection:
         await connection.execute(sa.text(f"CREATE DATABASE {name}"))
     try:
         url = make_url(server).set(database=name).render_as_string(hide_password=False)
-        return await _bench("postgresql", url, records, tasks)
+        return await _bench("postgresql", url, records, tasks, alone=alone)
     finally:
         async with admin.connect() as connection:
             await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -136,14 +139,16 @@ def main() -> None:
     options.add_argument("--records", type=int, default=3000)
     options.add_argument("--tasks", type=int, default=32)
     options.add_argument("--folder", type=Path, default=None)
+    options.add_argument("--alone", action="store_true", help="without the sequencer, which serve runs beside it")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         fsync = _fsync(folder)
-        rows = asyncio.run(_bench("sqlite", f"sqlite:///{folder}/log.sqlite3", given.records, given.tasks))
+        url = f"sqlite:///{folder}/log.sqlite3"
+        rows = asyncio.run(_bench("sqlite", url, given.records, given.tasks, alone=given.alone))
     server = os.environ.get("GATEWAY_TEST_POSTGRES_URL")
     if server:
-        rows += asyncio.run(_postgres(server, given.records, given.tasks))
+        rows += asyncio.run(_postgres(server, given.records, given.tasks, alone=given.alone))
     if given.json:
         print(json.dumps(rows))
         return

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
+import hashlib
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
 from gateway.errors import ConfigurationError, Unavailable, describe
+from gateway.identity.limiter import Limiter
+from gateway.identity.load import load_identity
 from gateway.pipeline import Built, BuiltStages, Pipeline
 from gateway.pipeline.room import never_fits
+from gateway.pipeline.witness import Witness
 from gateway.policy.load import load_policies
 from gateway.policy.model import LoadedPolicy, convert
-from gateway.records import AccessV1, Caller
+from gateway.records import NOTHING_SAID, Caller, Context, Digester
 from gateway.registry import Offer, Registry, load_registry
 from gateway.settings import Settings
 from gateway.stages import Kind, ModelRef
-from gateway.store import Logged, Store, Stored, load_secret
+from gateway.store import FileKey, FileSink, Logged, Store, load_keyring, load_secret, parse_sinks
 from gateway.values import Request
+
+if TYPE_CHECKING:
+    from gateway.identity.model import Issuer
+    from gateway.identity.tokens import Tokens
 
 _METHOD: Mapping[Kind, str] = {
     "prescreener": "screen",
@@ -44,6 +51,11 @@ def named_stages(loaded: LoadedPolicy) -> tuple[tuple[Kind, str, str, dict[str, 
     rows.append(("backend", policy.backend.stage, "backend", policy.backend.config))
     rows += [("auditor", s.stage, f"audit[{i}]", s.config) for i, s in enumerate(policy.audit)]
     return tuple(rows)
+
+
+def config_digest(config: Struct) -> str:
+    """Give the SHA-256, in hex, of a stage's configuration as it is in effect: defaults written out, keys sorted."""
+    return hashlib.sha256(msgspec.json.encode(config, order="deterministic", enc_hook=repr)).hexdigest()
 
 
 class _Builder:
@@ -104,7 +116,7 @@ class _Builder:
         if not inspect.iscoroutinefunction(method):
             self.problems.append(f"{where}: stage `{offer.name}` has no async method `{_METHOD[offer.kind]}`")
             return None
-        return Built(name=offer.name, version=offer.version, stage=stage)
+        return Built(name=offer.name, version=offer.version, stage=stage, config=config_digest(given))
 
     def made(self) -> tuple[Built, ...]:
         return tuple(self._made.values())
@@ -118,17 +130,23 @@ class Runtime(Struct, frozen=True, kw_only=True):
     store: Store
     pipelines: Mapping[str, Pipeline]
     stages: tuple[Built, ...]
+    limits: Limiter = msgspec.field(default_factory=Limiter)
+    tokens: Tokens | None = None
 
-    async def answer(self, request: Request, caller: Caller, endpoint: str) -> Logged:
+    async def answer(
+        self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
+    ) -> Logged:
         """Decide `request` under the caller's policy and log it; an answer is made only of what this gives.
 
         Raises Unavailable where the log can not be written, or no policy covers the caller's department.
         """
-        outcome = await self._pipeline(caller.department).run(request, caller, endpoint)
+        outcome = await self._pipeline(caller.department).run(request, caller, endpoint, context=context)
         # The record is written even where the caller has gone meanwhile: the model was asked.
         return await asyncio.shield(self.store.decisions.append(outcome))
 
-    async def moderate(self, requests: tuple[Request, ...], caller: Caller, endpoint: str) -> tuple[Logged, ...]:
+    async def moderate(
+        self, requests: tuple[Request, ...], caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
+    ) -> tuple[Logged, ...]:
         """Screen `requests` side by side under the caller's policy, and log each; no model is asked.
 
         Raises Unavailable as `answer` does.
@@ -138,7 +156,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
 
         async def one(request: Request) -> Logged:
             async with gate:
-                outcome = await pipeline.moderate(request, caller, endpoint)
+                outcome = await pipeline.moderate(request, caller, endpoint, context=context)
             return await self.store.decisions.append(outcome)
 
         return tuple(await asyncio.shield(asyncio.gather(*map(one, requests))))
@@ -148,25 +166,26 @@ class Runtime(Struct, frozen=True, kw_only=True):
         return self._pipeline(department).models()
 
     async def authenticate(self, token: str) -> Caller | None:
-        """Tell who holds an API key; None for an unknown or revoked one."""
-        return await self.store.keys.authenticate(token)
+        """Tell who holds an API key or a bearer token; None for an unknown or revoked one.
 
-    async def read_decision(self, id: str, caller: Caller) -> Stored | None:  # noqa: A002 - the word for it on the wire
-        """Read a record, and record that it was read."""
-        stored = await self.store.decisions.get(id)
-        if stored is None:
-            return None
-        access = AccessV1.of(caller=caller, endpoint="/decisions", decisions=(id,), at=dt.datetime.now(dt.UTC))
-        await self.store.decisions.append_event(access)
-        return stored
+        Raises NotAuthenticated where more can be told (the key was right and has expired), NotPermitted where a token
+        is good and gives no role, and Unavailable where nobody can tell: nobody is let in then.
+        """
+        if self.tokens is not None and token.count(".") == 2:
+            caller: Caller | None = await self.tokens.authenticate(token)
+        else:
+            caller = await self.store.keys.authenticate(token)
+        return None if caller is None else await self.store.grants.active(caller)
 
     async def ready(self) -> tuple[tuple[str, bool], ...]:
-        """Check what an answer needs: the log, and a policy."""
+        """Check what an answer needs: the log, a policy, and the Redis that counts, where one does."""
+        counted = await self.limits.healthy()
+        others = (("policies", bool(self.pipelines)), *(() if counted is None else (("limits", counted),)))
         try:
             await self.store.decisions.healthy()
         except Unavailable:
-            return (("log", False), ("policies", bool(self.pipelines)))
-        return (("log", True), ("policies", bool(self.pipelines)))
+            return (("log", False), *others)
+        return (("log", True), *others)
 
     async def close(self) -> None:
         """Close the stages, then flush and close the store."""
@@ -175,6 +194,10 @@ class Runtime(Struct, frozen=True, kw_only=True):
             if aclose is not None:
                 with contextlib.suppress(Exception):  # what a stage does at its end must not keep the log from closing
                     await aclose()
+        for each in (self.limits, self.tokens):
+            with contextlib.suppress(Exception):  # nor must a Redis or an issuer that is away
+                if each is not None:
+                    await each.close()
         await self.store.close()
 
     def _pipeline(self, department: str) -> Pipeline:
@@ -198,10 +221,28 @@ async def unfitting(loaded: LoadedPolicy, stages: BuiltStages, registry: Registr
     return [f"{loaded.path}: {problem}" for problem in await never_fits(loaded.policy, built.stage, context)]
 
 
+def _policy_digests(loaded: Mapping[str, LoadedPolicy]) -> dict[str, str]:
+    """Give the digest of each department's policy, and under ``*`` that of the list of departments."""
+    names = hashlib.sha256("\n".join(sorted(loaded)).encode()).hexdigest()
+    return {"*": names, **{department: policy.digest for department, policy in loaded.items()}}
+
+
+def _tokens(settings: Settings, issuers: tuple[Issuer, ...]) -> Tokens | None:
+    """Make what checks bearer tokens, where any are taken."""
+    if settings.identity is None:
+        return None
+    from gateway.identity.replay import MemorySeen, RedisSeen
+    from gateway.identity.tokens import Tokens
+
+    seen = MemorySeen() if settings.limits_url is None else RedisSeen(settings.limits_url)
+    return Tokens(issuers, settings.identity.parent, seen)
+
+
 async def bootstrap(settings: Settings) -> Runtime:
     """Join everything. Raises ConfigurationError with every problem found, and leaves nothing open then."""
     registry = load_registry()
     loaded = load_policies(settings.policies_dir, registry.configs())
+    issuers, issuers_digest = ((), "none") if settings.identity is None else load_identity(settings.identity, loaded)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     builder = _Builder(registry)
     stages = {department: await builder.stages(policy) for department, policy in loaded.items()}
@@ -209,11 +250,45 @@ async def bootstrap(settings: Settings) -> Runtime:
         builder.problems += await unfitting(policy, stages[department], registry)
     if builder.problems:
         raise ConfigurationError(*dict.fromkeys(builder.problems))
-    store = await Store.open(settings.database_url, secret=load_secret(settings.data_dir, settings.secret))
+    secret = load_secret(settings.data_dir, settings.secret)
+    witness = Witness.of(settings.data_dir, Digester(secret))
+    store = await Store.open(
+        settings.database_url,
+        secret=secret,
+        log_key=FileKey(settings.log_key or settings.data_dir / "log.key"),
+        log_name=settings.log_name,
+        sinks=(FileSink(settings.data_dir / "checkpoints", folder=True), *parse_sinks(settings.checkpoint_sinks)),
+        keyring=load_keyring(
+            settings.data_dir,
+            value=settings.vault_key,
+            file=settings.vault_key_file,
+            kms=settings.vault_kms,
+            kms_key=settings.vault_kms_key,
+        ),
+    )
+    try:
+        if any(policy.policy.content.keep == "sealed" for policy in loaded.values()):
+            await store.vault.ready()
+        await store.retention.finish()
+        await store.configured.note("policy-loaded", _policy_digests(loaded))
+        await store.configured.note("identity-loaded", {"issuers": issuers_digest})
+    except BaseException:
+        await store.close()
+        raise
+    store.sequencer.start()
+    store.deliveries.start()
     return Runtime(
         settings=settings,
         registry=registry,
         store=store,
-        pipelines={department: Pipeline(policy, stages[department]) for department, policy in loaded.items()},
+        pipelines={department: Pipeline(policy, stages[department], witness) for department, policy in loaded.items()},
         stages=builder.made(),
+        limits=Limiter(
+            key=settings.limit_key,
+            department=settings.limit_department,
+            failures=settings.limit_failures,
+            url=settings.limits_url,
+            allow_if_unavailable=settings.limits_allow_if_unavailable,
+        ),
+        tokens=_tokens(settings, issuers),
     )

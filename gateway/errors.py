@@ -8,11 +8,12 @@ trouble is an exception::
     ├── RequestError              the caller's mistake: HTTP 4xx
     │   ├── InvalidRequest        400  malformed body, unknown field, part that can not be read
     │   │   └── InvalidImage      400  an image or DICOM file that is hostile, broken or over a limit
-    │   ├── NotAuthenticated      401  key missing, unknown, revoked
+    │   ├── NotAuthenticated      401  key missing, unknown, revoked, expired
     │   ├── NotPermitted          403  the key's roles do not allow this
     │   ├── NotFound              404  unknown model or decision
+    │   ├── Conflict              409  someone was first, or it is not in a state for this
     │   ├── TooLarge              413  body over the limit
-    │   └── TooMany               429  more in flight than the gateway takes
+    │   └── TooMany               429  more in flight than the gateway takes, or than a limit allows
     └── Unavailable               503  the log can not be written, or the gateway is starting or stopping
         └── LogDamaged            503  a record is not as it was written
 
@@ -80,6 +81,12 @@ class NotFound(RequestError):
     status = 404
 
 
+class Conflict(RequestError):
+    """What was asked is not possible in the state that things are in: someone was first, or it is done."""
+
+    status = 409
+
+
 class TooLarge(RequestError):
     """The body is over the limit."""
 
@@ -87,10 +94,16 @@ class TooLarge(RequestError):
 
 
 class TooMany(RequestError):
-    """More requests in flight than the gateway takes."""
+    """More requests than the gateway takes at once, or than a limit allows; `retry_after` is in seconds."""
 
     status = 429
     type = "rate_limit_error"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.retry_after = retry_after
 
 
 class Unavailable(GatewayError):

@@ -11,6 +11,7 @@ from gateway.images import decode_image
 from gateway.stages import (
     Auditor,
     Backend,
+    IllustratingInjector,
     Injector,
     MeasuringBackend,
     ModelRef,
@@ -51,6 +52,7 @@ __all__ = [
     "Completion",
     "Demonstration",
     "Finding",
+    "IllustratingInjector",
     "Image",
     "Injector",
     "MeasuringBackend",

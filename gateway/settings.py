@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.errors import ConfigurationError
+from gateway.identity.rates import Rate, parse_rates, redis_url
 from gateway.images import Limits
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -20,7 +22,17 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `database_url` is SQLite in `data_dir` unless given; `secret` keys the digests of the log and the hashes of the
     API keys and is a file in `data_dir` unless given (give the same one to every process that shares a database).
-    `in_flight` bounds the requests that are worked on at once, `max_body_bytes` one body.
+    `log_key` is the file of the key that signs the log's checkpoints (``log.key`` in `data_dir` unless given),
+    `log_name` the log's name, and `checkpoint_sinks` are where copies of checkpoints go, addresses with spaces between.
+    `in_flight` bounds the requests that are worked on at once, `max_body_bytes` one body. `public_url` is the address
+    at which people reach the console, where a proxy stands between (``https://gateway.example``).
+
+    `identity` is the file of trusted issuers of bearer tokens. `limit_key` and `limit_department` bound requests,
+    `limit_failures` wrong keys from one address; `limits_url` names the Redis that counts where several processes
+    serve, and `limits_allow_if_unavailable` lets requests pass while it is away.
+
+    `vault_key` or `vault_key_file` hold the keys of the vault, in place of ``vault.key`` in `data_dir`; `vault_kms` is
+    a command that asks a key service, and `vault_kms_key` the key there.
     """
 
     data_dir: Path
@@ -33,6 +45,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     secret: str | None = None
     max_body_bytes: int = 32 * 1024 * 1024
     in_flight: int = 256
+    public_url: str | None = None
+    log_key: Path | None = None
+    log_name: str | None = None
+    checkpoint_sinks: str = ""
+    identity: Path | None = None
+    limit_key: tuple[Rate, ...] = ()
+    limit_department: tuple[Rate, ...] = ()
+    limit_failures: Rate | None = Rate(30, "minute")
+    limits_url: str | None = None
+    limits_allow_if_unavailable: bool = False
+    vault_key: str | None = None
+    vault_key_file: Path | None = None
+    vault_kms: str | None = None
+    vault_kms_key: str = "default"
     image_limits: Limits = Limits()
 
 
@@ -47,6 +73,20 @@ _READ = {
     "GATEWAY_SECRET": "secret",
     "GATEWAY_MAX_BODY_BYTES": "max_body_bytes",
     "GATEWAY_IN_FLIGHT": "in_flight",
+    "GATEWAY_LOG_KEY": "log_key",
+    "GATEWAY_LOG_NAME": "log_name",
+    "GATEWAY_CHECKPOINT_SINKS": "checkpoint_sinks",
+    "GATEWAY_PUBLIC_URL": "public_url",
+    "GATEWAY_IDENTITY": "identity",
+    "GATEWAY_LIMIT_KEY": "limit_key",
+    "GATEWAY_LIMIT_DEPARTMENT": "limit_department",
+    "GATEWAY_LIMIT_FAILURES": "limit_failures",
+    "GATEWAY_LIMITS_URL": "limits_url",
+    "GATEWAY_LIMITS_ALLOW_IF_UNAVAILABLE": "limits_allow_if_unavailable",
+    "GATEWAY_VAULT_KEY": "vault_key",
+    "GATEWAY_VAULT_KEY_FILE": "vault_key_file",
+    "GATEWAY_VAULT_KMS": "vault_kms",
+    "GATEWAY_VAULT_KMS_KEY": "vault_kms_key",
 }
 """The settings by their names in the environment."""
 
@@ -56,6 +96,31 @@ def _number(name: str, text: str, low: int, high: int, problems: list[str]) -> i
         return int(text)
     problems.append(f"{name}: expected a whole number from {low} to {high}, got `{text}`")
     return low
+
+
+def _limits(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """Read what bounds requests."""
+    found: dict[str, Any] = {}
+    for name in ("limit_key", "limit_department", "limit_failures"):
+        text = given.get(name, "30/minute" if name == "limit_failures" else "")
+        try:
+            found[name] = () if text == "off" else parse_rates(text)
+        except ValueError as exc:
+            problems.append(f"GATEWAY_{name.upper()}: {exc}")
+    failures = found.get("limit_failures", ())
+    if len(failures) > 1:
+        problems.append("GATEWAY_LIMIT_FAILURES: expected one rate, such as `30/minute`, or `off`")
+    found["limit_failures"] = failures[0] if failures else None
+    url = given.get("limits_url")
+    try:
+        found["limits_url"] = None if url is None else redis_url(url)
+    except ValueError as exc:
+        problems.append(f"GATEWAY_LIMITS_URL: {exc}")
+    allow = given.get("limits_allow_if_unavailable", "false").lower()
+    if allow not in ("true", "false"):
+        problems.append(f"GATEWAY_LIMITS_ALLOW_IF_UNAVAILABLE: expected `true` or `false`, got `{allow}`")
+    found["limits_allow_if_unavailable"] = allow == "true"
+    return found
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -74,6 +139,11 @@ def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) ->
     url = given.get("database_url", f"sqlite:///{data_dir / 'gateway.sqlite3'}")
     if not url.startswith(("sqlite", "postgresql")):
         problems.append("GATEWAY_DATABASE_URL: expected `sqlite:///file` or `postgresql://user@host/name`")
+    public = given.get("public_url")
+    if public is not None and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+/?", public):
+        problems.append("GATEWAY_PUBLIC_URL: expected an address without a path, such as `https://gateway.example`")
+    if "vault_key" in given and "vault_key_file" in given:
+        problems.append("GATEWAY_VAULT_KEY: GATEWAY_VAULT_KEY_FILE is set too; give one of the two")
     settings = Settings(
         data_dir=data_dir,
         database_url=url,
@@ -83,6 +153,16 @@ def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) ->
         port=_number("GATEWAY_PORT", given.get("port", "8080"), 0, 65535, problems),
         log_level=level,
         secret=given.get("secret"),
+        vault_key=given.get("vault_key"),
+        vault_key_file=Path(given["vault_key_file"]).expanduser().absolute() if "vault_key_file" in given else None,
+        vault_kms=given.get("vault_kms"),
+        vault_kms_key=given.get("vault_kms_key", "default"),
+        log_key=Path(given["log_key"]).expanduser().absolute() if "log_key" in given else None,
+        log_name=given.get("log_name"),
+        checkpoint_sinks=given.get("checkpoint_sinks", ""),
+        public_url=public,
+        identity=Path(given["identity"]).expanduser().absolute() if "identity" in given else None,
+        **_limits(given, problems),
         max_body_bytes=_number(
             "GATEWAY_MAX_BODY_BYTES", given.get("max_body_bytes", str(32 * 1024 * 1024)), 1024, 2**31, problems
         ),

@@ -42,6 +42,18 @@ class Injector(Protocol):
 
 
 @runtime_checkable
+class IllustratingInjector(Injector, Protocol):
+    """Chooses demonstrations, and can show those it once chose to a person. Optional: without it only ids are shown."""
+
+    async def illustrate(self, ids: tuple[str, ...]) -> tuple[Demonstration, ...]:
+        """Give the demonstrations with these ids, in their order, with every picture there is.
+
+        An id that is not known any more is left out.
+        """
+        ...
+
+
+@runtime_checkable
 class Backend(Protocol):
     """A model."""
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.bootstrap import _Builder
+from gateway.bootstrap import _Builder, config_digest
 from gateway.plugin import ModelRef, NoConfig, Stage
-from gateway.policy.model import LoadedPolicy, Policy, convert
+from gateway.policy.model import Duration, LoadedPolicy, Policy, convert
 from gateway.registry import HOOKS, Offer, Registry
 from gateway.testing import FixedAuditor, FixedPreScreener, ScriptedBackend
 
@@ -112,3 +112,35 @@ async def test_a_models_configuration_of_wrong_form_is_told_with_its_place() -> 
     (problem,) = building.problems
     assert problem.startswith("radiology.yaml: prescreen[0].config.model: ")
     assert "sice" in problem
+
+
+class Timed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A configuration with every kind of value that a policy can give."""
+
+    wait: Duration = Duration(seconds=2.0)
+    words: dict[str, Any] = {}
+    size: int = 1
+
+
+def test_the_digest_of_a_configuration_is_of_what_is_in_effect() -> None:
+    spelt = convert({"size": 1, "wait": "2000ms", "words": {"b": 1, "a": [True]}}, Timed)
+    other = convert({"words": {"a": [True], "b": 1}, "wait": "2s"}, Timed)
+    assert config_digest(spelt) == config_digest(other), "neither spelling, nor order, nor a default that was left out"
+    changes: tuple[dict[str, Any], ...] = (
+        {"size": 2},
+        {"wait": "3s"},
+        {"words": {"a": [False], "b": 1}},
+        {"words": {}},
+    )
+    base = {"wait": "2s", "words": {"a": [True], "b": 1}}
+    digests = {config_digest(convert(base | change, Timed)) for change in changes}
+    assert len(digests | {config_digest(spelt)}) == 5
+    assert all(len(digest) == 64 for digest in digests)
+
+
+async def test_stages_carry_the_digest_of_their_configuration() -> None:
+    made = await builder().stages(loaded({"stage": "small"}, {"stage": "small", "config": {"size": 2}}))
+    screens = [made["prescreener", name].config for name in ("asks", "asks-too")]
+    assert None not in screens
+    assert screens[0] != screens[1], "what is asked of which model is part of the configuration"
+    assert made["backend", "small"].config == config_digest(Size())

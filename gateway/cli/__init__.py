@@ -13,12 +13,16 @@ from gateway.errors import GatewayError
 _COMMANDS = {
     "demo": "gateway.cli.demo:demo",
     "evaluate": "gateway.cli.evaluate:evaluate",
+    "holds": "gateway.cli.vault:holds",
     "keys": "gateway.cli.keys:keys",
     "log": "gateway.cli.log:log",
     "migrate": "gateway.cli.serve:migrate_command",
     "plugins": "gateway.cli.plugins:plugins",
     "policy": "gateway.cli.policy:policy",
+    "reviews": "gateway.cli.reviews:reviews",
+    "retention": "gateway.cli.vault:retention",
     "serve": "gateway.cli.serve:serve",
+    "vault": "gateway.cli.vault:vault",
     "worker": "gateway.cli.worker:worker",
 }
 

@@ -10,6 +10,7 @@ from gateway.policy.answers import REFUSAL
 from gateway.policy.model import AuditSpec, Policy
 
 _HIGH_THRESHOLD = 0.9
+_LONG = 365 * 86400.0  # seconds
 
 
 class Weakness(Struct, frozen=True, kw_only=True):
@@ -24,7 +25,8 @@ class Weakness(Struct, frozen=True, kw_only=True):
 
 def lint(policy: Policy) -> tuple[Weakness, ...]:
     """Find what weakens a policy, in the order of its file."""
-    found = (*_checks(policy), *_tiers(policy), *_over_defense(policy), *_deadlines(policy))
+    found = (*_checks(policy), *_tiers(policy), *_over_defense(policy), *_deadlines(policy), *_kept(policy))
+    found += tuple(_reviews(policy))
     return tuple(Weakness(path=path, text=text) for path, text in found)
 
 
@@ -99,6 +101,25 @@ def _over_defense(policy: Policy) -> Iterator[tuple[str, str]]:
         )
     if spec.benign_below is not None and spec.benign_below > first.below:
         yield "over_defense.benign_below", "questions above the first tier are asked again with the retry's budget"
+
+
+def _kept(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Look at what is kept of patients longer than a review takes, and at records kept shorter than usual."""
+    span = policy.content.for_
+    if policy.content.keep == "sealed" and span is not None and span.seconds > _LONG:
+        yield "content.for", f"the words and images of patients are kept for {span.seconds / 86400:g} days"
+    if policy.records.keep == "6mo":
+        yield "records.keep", "HIPAA asks for six years (45 CFR 164.316(b)(2)(i)); six months is the AI Act's least"
+
+
+def _reviews(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Look at what people never see afterwards."""
+    plan = policy.reviews
+    for name, what in (("refused", "refusals"), ("withheld", "withheld answers"), ("excused", "excused answers")):
+        if (share := getattr(plan, name)) < 1.0:
+            yield f"reviews.{name}", f"of {what} a share of {share:g} is reviewed, and not every one"
+    if plan.released == 0.0:
+        yield "reviews.released", "no answer is drawn for review: nobody would find what the checks let through"
 
 
 def _deadlines(policy: Policy) -> Iterator[tuple[str, str]]:

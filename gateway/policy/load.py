@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.errors import ConfigurationError
 from gateway.policy.model import LoadedPolicy, Policy
-from gateway.policy.nodes import Problems, child, items, parse, plain, read_bytes
+from gateway.policy.nodes import Problems, child, is_null, items, parse, plain, read_bytes
 from gateway.policy.schema import schema
 from gateway.policy.walk import closest, decode
 from gateway.stages import Kind
@@ -78,6 +78,7 @@ def _load(file: Path, offers: Offers, problems: Problems) -> LoadedPolicy | None
     _check_tiers(root, problems)
     _check_between(root, problems)
     _check_demonstrations(root, problems)
+    _check_content(root, problems)
     if policy is None or len(problems):
         return None
     return LoadedPolicy(policy=policy, digest=hashlib.sha256(data).hexdigest(), path=str(file))
@@ -174,6 +175,17 @@ def _check_demonstrations(root: yaml.Node, problems: Problems) -> None:
         if node is not None and _number(node):
             hint = "add `demonstrations: {stage: …}`, or write 0"
             problems.add(node, f"{path}.demonstrations", f"no stage gives demonstrations here; {hint}")
+
+
+def _check_content(root: yaml.Node, problems: Problems) -> None:
+    """Refuse to keep content without an end, and an end for what is not kept."""
+    content = child(root, "content")
+    keep, span = child(content, "keep"), child(content, "for")
+    sealed = isinstance(keep, yaml.ScalarNode) and keep.value == "sealed"
+    if sealed and keep is not None and (span is None or is_null(span)):
+        problems.add(keep, "content.for", "sealed content needs an end; say how long it is kept, such as `for: 30d`")
+    elif not sealed and span is not None:
+        problems.add(span, "content.for", "nothing is kept here; write `keep: sealed`, or leave `for` out")
 
 
 def _number(node: yaml.Node | None) -> float | None:

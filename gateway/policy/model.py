@@ -155,9 +155,43 @@ class OverDefense(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ContentSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether prompts and answers are kept: ``none``. They are never in the record."""
+    """Whether the words, images and answers of a request are kept, and how long: they are never in the record.
 
-    keep: Literal["none"] = "none"
+    `keep`: ``none``, or ``sealed`` in the vault, encrypted with a key of their own, until `for` has passed since the
+    request; then the key is destroyed. ``sealed`` needs `for`, and `for` needs ``sealed``.
+    """
+
+    keep: Literal["none", "sealed"] = "none"
+    for_: Duration | None = msgspec.field(name="for", default=None)
+
+
+Retention = Literal["6y", "10y", "6mo"]
+"""How long a record is to be kept at least: six years, ten years, six months."""
+
+
+class RecordsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the records of decisions are to be kept at least: their retention class, which stands in each.
+
+    ``6y`` is what HIPAA asks of documentation (45 CFR 164.316(b)(2)(i)); ``6mo`` the least that the EU's AI Act allows
+    (Articles 19 and 26(6)). The gateway deletes no record, whatever its class.
+    """
+
+    keep: Retention = "6y"
+
+
+class ReviewsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which decisions people look at afterwards: the share of each kind that is put in the queue of reviews.
+
+    `excused` are those that went on although a check failed or a part was not looked at, because the policy said so;
+    `screened` are requests that only the pre-screen was asked about, and passed. Which ones can not be foreseen.
+    Every break-glass is reviewed, whatever stands here.
+    """
+
+    refused: Share = 1.0
+    withheld: Share = 1.0
+    excused: Share = 1.0
+    released: Share = 0.02
+    screened: Share = 0.0
 
 
 class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +215,9 @@ class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clinical_at_least: Share = 0.5
     stream: Literal["held"] = "held"
     content: ContentSpec = ContentSpec()
+    records: RecordsSpec = RecordsSpec()
     refuse_as: Literal["message", "error"] = "message"
+    reviews: ReviewsSpec = ReviewsSpec()
     description: str = ""
 
 

@@ -5,6 +5,7 @@ keeps evidence, decisions and keyed digests, never content; its `canonical` byte
 """
 
 from gateway.records.canonical import canonical, parse
+from gateway.records.context import PURPOSES, Pseudonymised, pseudonym
 from gateway.records.digest import Digester
 from gateway.records.events import (
     AccessV1,
@@ -20,12 +21,14 @@ from gateway.records.events import (
 )
 from gateway.records.explain import explain
 from gateway.records.make import record_of
-from gateway.records.outcome import Attempt, Caller, Completed, Injected, Outcome
+from gateway.records.outcome import NOTHING_SAID, Attempt, Caller, Completed, Context, Injected, Outcome
 from gateway.records.permissions import ALL, ROLES, Permission, covers, may, require
-from gateway.records.record import DecisionV1, Record
+from gateway.records.record import ContextV1, DecisionV1, Record
 
 __all__ = [
     "ALL",
+    "NOTHING_SAID",
+    "PURPOSES",
     "ROLES",
     "AccessV1",
     "Attempt",
@@ -34,6 +37,8 @@ __all__ = [
     "CallerV1",
     "ChangeV1",
     "Completed",
+    "Context",
+    "ContextV1",
     "DecisionV1",
     "Digester",
     "ErasureV1",
@@ -43,6 +48,7 @@ __all__ = [
     "Injected",
     "Outcome",
     "Permission",
+    "Pseudonymised",
     "Record",
     "ReviewV1",
     "canonical",
@@ -51,6 +57,7 @@ __all__ = [
     "may",
     "new_id",
     "parse",
+    "pseudonym",
     "record_of",
     "require",
 ]

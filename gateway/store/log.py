@@ -12,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import LogDamaged, Unavailable, describe
-from gateway.records import Digester, Event, Outcome, Record, parse, record_of
+from gateway.records import Digester, Event, Outcome, Pseudonymised, Record, parse, pseudonym, record_of
 from gateway.stages import in_thread
 from gateway.store import check, faults
 from gateway.store.check import CheckReport
@@ -23,7 +24,9 @@ from gateway.store.engine import writer
 from gateway.store.insert import Inserter, Row
 from gateway.store.logged import Logged, logged
 from gateway.store.migrate import TROUBLE
+from gateway.store.sealer import Sealed, Sealer
 from gateway.store.tables import decision_log, store_facts
+from gateway.store.verify import VerifyOptions, verify
 from gateway.store.writer import GroupWriter, row_of
 
 _HEAVY = 64 * 1024  # bytes of images, above which digests are computed beside the event loop
@@ -42,21 +45,28 @@ class Stored(Struct, frozen=True, kw_only=True):
 class DecisionLog:
     """The log of one database."""
 
-    def __init__(self, engine: AsyncEngine, digester: Digester, inserter: Inserter) -> None:
+    def __init__(
+        self, engine: AsyncEngine, digester: Digester, inserter: Inserter, sealer: Sealer | None = None
+    ) -> None:
         self._engine = engine
         self._digester = digester
+        self._sealer = sealer or Sealer(engine, None)
         self._writer = GroupWriter(engine, inserter)
 
     async def append(self, outcome: Outcome) -> Logged:
-        """Record `outcome`; it is on the disk when this returns.
+        """Record `outcome`, and seal its content where its policy keeps it; both are on the disk when this returns.
 
-        Raises Unavailable where it can not be recorded: no answer may leave then.
+        Raises Unavailable where that can not be done: no answer may leave then.
         """
         try:
+            sealed = await self._sealer.seal(outcome)
             if sum(len(image.data) for image in outcome.request.images()) > _HEAVY:
-                row = await in_thread(self._row, outcome)
+                row = await in_thread(self._row, outcome, sealed)
             else:
-                row = self._row(outcome)
+                row = self._row(outcome, sealed)
+        except Unavailable as exc:
+            check.log.error("a decision can not be sealed: %s", describe(exc))
+            raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, no answer may leave without its record
             check.log.error("a decision can not be made into a record: %s", describe(exc))
             raise Unavailable(
@@ -73,10 +83,14 @@ class DecisionLog:
             raise Unavailable("what was asked can not be recorded; nothing was shown or done") from None
         await self._writer.put(row)
 
+    def pseudonym(self, kind: Pseudonymised, value: str) -> str:
+        """Give the pseudonym under which the number of a patient, study or user stands in records; 64 hex characters."""
+        return pseudonym(self._digester, kind, value)
+
     async def get(self, id: str) -> Stored | None:  # noqa: A002 - the word for it on the wire
         """Give the record with this id, None where there is none. Raises LogDamaged where it was changed."""
         rows = await self._read(sa.select(decision_log).where(decision_log.c.id == id))
-        return _stored(rows[0]) if rows else None
+        return stored_of(rows[0]) if rows else None
 
     async def recent(
         self, limit: int, department: str | None = None, *, kind: str = "decision.v1"
@@ -86,22 +100,21 @@ class DecisionLog:
         if department is not None:
             query = query.where(decision_log.c.department == department)
         rows = await self._read(query.order_by(decision_log.c.sequence.desc()).limit(limit))
-        return tuple(map(_stored, rows))
+        return tuple(map(stored_of, rows))
 
     async def count(self) -> int:
         """Count the records of every kind."""
         rows = await self._read(sa.select(sa.func.count()).select_from(decision_log))
         return int(rows[0][0])
 
-    async def check(self, progress: Callable[[int], object] | None = None) -> CheckReport:
-        """Read the whole log and check every record; `progress` is told the number of records after each chunk.
+    async def check(
+        self, progress: Callable[[int], object] | None = None, *, wanted: VerifyOptions | None = None
+    ) -> CheckReport:
+        """Verify the whole log (see `gateway.store.verify`); `progress` is told the number of records after each chunk.
 
         Raises Unavailable where the database can not be read.
         """
-        try:
-            return await check.check(self._engine, progress)
-        except TROUBLE as exc:
-            raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
+        return await verify(self._engine, wanted, progress)
 
     async def healthy(self) -> None:
         """Raise Unavailable where the log could not take a record now.
@@ -125,8 +138,11 @@ class DecisionLog:
         """Write what waits, then take no more."""
         await self._writer.close()
 
-    def _row(self, outcome: Outcome) -> Row:
-        return row_of(record_of(outcome, self._digester))
+    def _row(self, outcome: Outcome, sealed: Sealed | None) -> Row:
+        if sealed is None:
+            return row_of(record_of(outcome, self._digester))
+        record = record_of(outcome, self._digester, sealed.kept)
+        return replace(row_of(record), sealed=sealed.row(record))
 
     async def _read(self, query: sa.Select[Any]) -> list[Any]:
         try:
@@ -136,9 +152,10 @@ class DecisionLog:
             raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
 
 
-def _stored(row: sa.Row[Any]) -> Stored:
-    body, leaf = bytes(row.body), bytes(row.leaf)
+def stored_of(row: sa.Row[Any]) -> Stored:
+    """Read a row of `decision_log`. Raises LogDamaged where it is not as it was written."""
     problem = check.problem_of(row)
     if problem is not None:
         raise LogDamaged(f"record {row.sequence} of the decision log is damaged: {problem}; run `gateway log verify`")
+    body, leaf = bytes(row.body), bytes(row.leaf)
     return Stored(sequence=row.sequence, id=row.id, leaf=leaf.hex(), bytes=body, record=parse(body))

@@ -24,7 +24,8 @@ RIGHTS = {
     "api_keys": "SELECT, INSERT, UPDATE",
     "store_facts": "SELECT, INSERT, DELETE",
     "entries": "SELECT, INSERT",
-    "facets": "SELECT, INSERT",
+    "entry_blocks": "SELECT, INSERT, UPDATE",
+    "facets": "SELECT, INSERT, UPDATE",
     "facet_days": "SELECT, INSERT, UPDATE",
     "entry_subjects": "SELECT, INSERT",
     "tree_tiles": "SELECT, INSERT, UPDATE",
@@ -32,7 +33,7 @@ RIGHTS = {
     "checkpoints": "SELECT, INSERT",
     "checkpoint_sinks": "SELECT, INSERT, UPDATE",
     "log_keys": "SELECT, INSERT",
-    "vault": "SELECT, INSERT, UPDATE (kek, wrapped, sealed)",
+    "vault": "SELECT, INSERT, UPDATE (kek, wrapped, sealed, erasure)",
     "review_states": "SELECT, INSERT, UPDATE",
     "console_sessions": "SELECT, INSERT, UPDATE, DELETE",
 }
@@ -47,6 +48,7 @@ def _statements(role: str) -> list[str]:
     for table, rights in RIGHTS.items():
         made.append(f'REVOKE ALL ON "{table}" FROM PUBLIC, "{role}"')
         made.append(f'GRANT {rights} ON "{table}" TO "{role}"')
+    made.append(f'GRANT USAGE ON SEQUENCE facets_id_seq TO "{role}"')  # the one that is no identity column
     return made
 
 

@@ -9,45 +9,118 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import ConfigurationError
 from gateway.records import Digester
 from gateway.store import faults
+from gateway.store.configured import Configured
 from gateway.store.engine import LOCK_WAIT, make_engine, normalise, place, writer
+from gateway.store.exports import Exports
+from gateway.store.grants import Grants
+from gateway.store.handing import Handover
+from gateway.store.holds import Holds
 from gateway.store.insert import AsyncInserter, Inserter, SQLiteInserter
+from gateway.store.kek import KeyRing
 from gateway.store.keys import Keys
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE, upgrade
+from gateway.store.office import Office
+from gateway.store.retention import Retention
+from gateway.store.reviews import Reviews
+from gateway.store.sealer import Sealer
+from gateway.store.search import Search
+from gateway.store.sequencer import Sequencer
+from gateway.store.sessions import Sessions
+from gateway.store.signer import DerivedKey, KeySource, LogSigner, open_signer
+from gateway.store.sinks import Deliveries, Sink
 from gateway.store.tables import store_facts
+from gateway.store.tree import Tree
+from gateway.store.vault import Vault
 
 
 class Store:
-    """One open database. `decisions` is its log, `keys` its API keys."""
+    """One open database. `decisions` is its log, `keys` its API keys.
 
-    def __init__(self, engine: AsyncEngine, digester: Digester, inserter: Inserter) -> None:
+    `tree` is the tree over the log, `sequencer` grows it, `signer` signs it, `handover` changes its key, and
+    `deliveries` bring copies of its checkpoints elsewhere. `search` finds records; `office` gives them
+    to people, and records that it did. `vault` shows sealed content, `holds` are the legal holds over it, `retention`
+    erases it, and `grants` are the rights that break-glass lends.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        digester: Digester,
+        inserter: Inserter,
+        signer: LogSigner,
+        *,
+        lock_wait: float = LOCK_WAIT,
+        sinks: tuple[Sink, ...] = (),
+        keyring: KeyRing | None = None,
+    ) -> None:
         self._engine = engine
-        self.decisions = DecisionLog(engine, digester, inserter)
-        self.keys = Keys(engine, digester)
+        self.signer = signer
+        self.tree = Tree(engine)
+        self.deliveries = Deliveries(engine, self.tree, sinks)
+        self.sequencer = Sequencer(engine, signer, lock_wait=lock_wait, grown=self.deliveries.wake)
+        self.decisions = DecisionLog(engine, digester, inserter, Sealer(engine, keyring))
+        self.handover = Handover(engine, self.decisions, self.sequencer, signer)
+        self.vault = Vault(engine, self.decisions, keyring)
+        self.holds = Holds(engine, self.decisions)
+        self.retention = Retention(engine)
+        self.grants = Grants(engine, self.decisions)
+        self.keys = Keys(engine, digester, self.decisions.append_event)
+        self.search = Search(engine, digester)
+        self.office = Office(self.decisions, self.search)
+        self.sessions = Sessions(engine, digester)
+        self.configured = Configured(engine, self.decisions)
+        self.reviews = Reviews(engine, self.decisions, self.sequencer.catch_up)
+        self.exports = Exports(
+            decisions=self.decisions,
+            search=self.search,
+            tree=self.tree,
+            sequencer=self.sequencer,
+            signer=signer,
+            digester=digester,
+        )
 
     @classmethod
-    async def open(cls, url: str, *, secret: bytes, lock_wait: float = LOCK_WAIT) -> Store:
+    async def open(
+        cls,
+        url: str,
+        *,
+        secret: bytes,
+        lock_wait: float = LOCK_WAIT,
+        log_key: KeySource | None = None,
+        log_name: str | None = None,
+        must_sign: bool = True,
+        sinks: tuple[Sink, ...] = (),
+        keyring: KeyRing | None = None,
+    ) -> Store:
         """Open the database at `url` and bring its schema up to date.
 
         `secret` keys digests and hashes, and must be the same for all who share the database. `lock_wait` is how many
-        seconds to wait for another process that writes to the same SQLite file. Raises ConfigurationError with what to
-        do, never with the password in `url`.
+        seconds to wait for another process that writes to the same SQLite file. `log_key` signs the log's checkpoints;
+        where none is given it is derived from `secret`. `log_name` is the log's name, fixed at its first start. Unless
+        `must_sign` a log opens also where its key is lost. `sinks` get copies of checkpoints. `keyring` holds the keys
+        of the vault; without it content is neither sealed nor shown. Raises ConfigurationError with what to do, never
+        with the password in `url`.
         """
         digester = Digester(secret)
         engine = make_engine(normalise(url), lock_wait=lock_wait)
         try:
             await upgrade(engine)
             await _same_secret(engine, digester)
+            signer = await open_signer(engine, log_key or DerivedKey(secret), log_name, strict=must_sign)
         except BaseException:
             await engine.dispose()
             raise
         sqlite = engine.dialect.name == "sqlite"
         inserter = SQLiteInserter(engine.url, lock_wait=lock_wait) if sqlite else AsyncInserter(engine)
-        return cls(engine, digester, inserter)
+        return cls(engine, digester, inserter, signer, lock_wait=lock_wait, sinks=sinks, keyring=keyring)
 
     async def close(self) -> None:
         """Write what waits, then close."""
+        await self.keys.close()
         await self.decisions.close()
+        await self.sequencer.close()
+        await self.deliveries.close()
         await self._engine.dispose()
 
 

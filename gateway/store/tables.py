@@ -38,6 +38,9 @@ class Instant(TypeDecorator[dt.datetime]):
 
 _Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+EVENTS = "kind <> 'decision.v1'"
+"""The condition of the index over what is no decision. A query that repeats it in these words is answered by it."""
+
 decision_log = sa.Table(
     "decision_log",
     metadata,
@@ -54,6 +57,7 @@ decision_log = sa.Table(
     sa.Index("uq_decision_log_id", "id", unique=True),
     sa.Index("ix_decision_log_department_sequence", "department", "sequence"),
     sa.Index("ix_decision_log_at", "at"),
+    sa.Index("ix_decision_log_events", "kind", "at", sqlite_where=sa.text(EVENTS), postgresql_where=sa.text(EVENTS)),
     sqlite_autoincrement=True,
 )
 """The log. Its columns beside `body` only help to find; `body` is the record, and `leaf` is SHA-256(0x00 || body)."""
@@ -103,12 +107,22 @@ entries = sa.Table(
     sa.Index("uq_entries_sequence", "sequence", unique=True),
     sa.Index("uq_entries_id", "id", unique=True),
     sa.Index("ix_entries_facet_position", "facet", "position"),
-    sa.Index("ix_entries_at", "at"),
-    sa.Index("ix_entries_person", "person", "position"),
+    sa.Index("ix_entries_at", "at", "facet", "position"),
+    sa.Index("ix_entries_person", "person", "facet", "position"),
     sa.Index("ix_entries_patient", "patient", "position"),
     sa.Index("ix_entries_study", "study", "position"),
+    sa.Index("ix_entries_risk", "risk", "facet", "position"),
 )
 """One row for each record in the tree, by the sequencer: its place in the tree (from 0), and how it is found."""
+
+entry_blocks = sa.Table(
+    "entry_blocks",
+    metadata,
+    sa.Column("block", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("earliest", Instant(), nullable=False),
+    sa.Column("latest", Instant(), nullable=False),
+)
+"""Between which times the records of each 4,096 positions lie: records are nearly, not wholly, in time order."""
 
 facets = sa.Table(
     "facets",
@@ -132,9 +146,18 @@ facets = sa.Table(
     sa.Column("policy_digest", sa.String(64), nullable=True),
     sa.Column("gateway", sa.String(32), nullable=True),
     sa.Column("action", sa.String(32), nullable=True),
+    sa.Column("mode", sa.String(16), nullable=True),
+    sa.Column("band", sa.Integer(), nullable=True),
+    sa.Column("total", _Sequence, nullable=False),
+    sa.Column("oldest", _Sequence, nullable=False),
+    sa.Column("newest", _Sequence, nullable=False),
     sa.Index("uq_facets_digest", "digest", unique=True),
 )
-"""The distinct combinations of what records are filtered by: few, so a filter is answered here first."""
+"""The distinct combinations of what records are filtered by: few, so a filter is answered here first.
+
+`band` is the quarter of 0..1 in which the risk lies; `total` counts the records, whose first and last positions are
+`oldest` and `newest`.
+"""
 
 facet_days = sa.Table(
     "facet_days",
@@ -142,14 +165,16 @@ facet_days = sa.Table(
     sa.Column("day", sa.String(10), primary_key=True),
     sa.Column("facet", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("count", sa.Integer(), nullable=False),
+    sqlite_with_rowid=False,
 )
-"""How many records of each combination each day (UTC, ``2026-01-31``) has."""
+"""How many records of each combination each day (UTC, ``2026-01-31``) and each month (``M2026-01``) has."""
 
 entry_subjects = sa.Table(
     "entry_subjects",
     metadata,
     sa.Column("subject", sa.String(64), primary_key=True),
     sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )
 """Which records speak of a decision: looks, reviews, holds, erasures. `subject` is the decision's id."""
 
@@ -202,6 +227,9 @@ log_keys = sa.Table(
 )
 """The keys that sign checkpoints, from 1; `note` is the statement by which the key before it handed over at `size`."""
 
+KEPT = "erasure IS NULL"
+"""The condition of the index over content that is not erased; as with `EVENTS`, a query repeats it in these words."""
+
 vault = sa.Table(
     "vault",
     metadata,
@@ -214,13 +242,16 @@ vault = sa.Table(
     sa.Column("wrapped", sa.LargeBinary(), nullable=True),
     sa.Column("sealed", sa.LargeBinary(), nullable=True),
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
-    sa.Index("ix_vault_until", "until"),
+    sa.Column("erasure", sa.String(64), nullable=True),
+    sa.Index("ix_vault_until", "until", "id", sqlite_where=sa.text(KEPT), postgresql_where=sa.text(KEPT)),
+    sa.Index("ix_vault_kek", "kek", "id"),
     sa.Index("ix_vault_department_at", "department", "at"),
     sa.Index("ix_vault_patient", "patient"),
 )
-"""Sealed content of decisions, by their ids; `wrapped` (its key) and `sealed` are None once it is erased.
+"""Sealed content of decisions, by their ids.
 
-`digest` is the SHA-256 of `sealed`, and stands in the record as well.
+`digest` is the SHA-256 of `sealed`, and stands in the record as well. Once it is erased `erasure` is the id of the
+record that says so, `wrapped` (its key) and `sealed` are None, and `kek` is empty.
 """
 
 review_states = sa.Table(

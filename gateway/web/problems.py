@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from gateway.errors import (
     ConfigurationError,
+    Conflict,
     GatewayError,
     InvalidImage,
     InvalidRequest,
@@ -64,6 +65,7 @@ PROBLEMS: Mapping[type[GatewayError], Problem] = MappingProxyType(
         NotAuthenticated: Problem(status=401, code="invalid_api_key", headers=(("www-authenticate", "Bearer"),)),
         NotPermitted: Problem(status=403, code="insufficient_permissions"),
         NotFound: Problem(status=404, code="not_found"),
+        Conflict: Problem(status=409, code="conflict"),
         TooLarge: Problem(status=413, code="request_too_large"),
         TooMany: Problem(status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=_RETRY),
         LogDamaged: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
@@ -146,4 +148,7 @@ def answer_exception(request: HttpRequest[Any, Any, Any], exc: Exception) -> Res
         _log.warning("unavailable: %s", describe(exc))
     else:
         _log.error("unexpected: %s", describe(exc))
-    return problem(path, known.status, message, type=known.type, param=param, code=code, headers=dict(known.headers))
+    headers = dict(known.headers)
+    if isinstance(exc, TooMany) and exc.retry_after is not None:
+        headers["retry-after"] = str(exc.retry_after)
+    return problem(path, known.status, message, type=known.type, param=param, code=code, headers=headers)

@@ -31,6 +31,7 @@ _KEYS = (
 
 _NEW = (
     "entries",
+    "entry_blocks",
     "facets",
     "facet_days",
     "entry_subjects",
@@ -64,10 +65,17 @@ def upgrade() -> None:
     op.create_index("uq_entries_sequence", "entries", ["sequence"], unique=True)
     op.create_index("uq_entries_id", "entries", ["id"], unique=True)
     op.create_index("ix_entries_facet_position", "entries", ["facet", "position"])
-    op.create_index("ix_entries_at", "entries", ["at"])
-    op.create_index("ix_entries_person", "entries", ["person", "position"])
+    op.create_index("ix_entries_at", "entries", ["at", "facet", "position"])
+    op.create_index("ix_entries_person", "entries", ["person", "facet", "position"])
     op.create_index("ix_entries_patient", "entries", ["patient", "position"])
     op.create_index("ix_entries_study", "entries", ["study", "position"])
+    op.create_index("ix_entries_risk", "entries", ["risk", "facet", "position"])
+    op.create_table(
+        "entry_blocks",
+        sa.Column("block", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("earliest", Instant(), nullable=False),
+        sa.Column("latest", Instant(), nullable=False),
+    )
     op.create_table(
         "facets",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -89,6 +97,11 @@ def upgrade() -> None:
         sa.Column("policy_digest", sa.String(64), nullable=True),
         sa.Column("gateway", sa.String(32), nullable=True),
         sa.Column("action", sa.String(32), nullable=True),
+        sa.Column("mode", sa.String(16), nullable=True),
+        sa.Column("band", sa.Integer(), nullable=True),
+        sa.Column("total", _Sequence, nullable=False),
+        sa.Column("oldest", _Sequence, nullable=False),
+        sa.Column("newest", _Sequence, nullable=False),
     )
     op.create_index("uq_facets_digest", "facets", ["digest"], unique=True)
     op.create_table(
@@ -96,11 +109,13 @@ def upgrade() -> None:
         sa.Column("day", sa.String(10), primary_key=True),
         sa.Column("facet", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("count", sa.Integer(), nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "entry_subjects",
         sa.Column("subject", sa.String(64), primary_key=True),
         sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tree_tiles",
@@ -147,8 +162,11 @@ def upgrade() -> None:
         sa.Column("wrapped", sa.LargeBinary(), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=True),
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("erasure", sa.String(64), nullable=True),
     )
-    op.create_index("ix_vault_until", "vault", ["until"])
+    kept = sa.text("erasure IS NULL")
+    op.create_index("ix_vault_until", "vault", ["until", "id"], sqlite_where=kept, postgresql_where=kept)
+    op.create_index("ix_vault_kek", "vault", ["kek", "id"])
     op.create_index("ix_vault_department_at", "vault", ["department", "at"])
     op.create_index("ix_vault_patient", "vault", ["patient"])
     op.create_table(
@@ -173,6 +191,10 @@ def upgrade() -> None:
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=False),
     )
+    events = sa.text("kind <> 'decision.v1'")
+    op.create_index(
+        "ix_decision_log_events", "decision_log", ["kind", "at"], sqlite_where=events, postgresql_where=events
+    )
     op.execute("INSERT INTO tree_state (id, size, low) VALUES (1, 0, 0)")
 
 
@@ -181,6 +203,7 @@ def downgrade() -> None:
     kept = "SELECT EXISTS (SELECT 1 FROM checkpoints) OR EXISTS (SELECT 1 FROM vault)"
     if op.get_bind().execute(sa.text(kept)).scalar():
         raise RuntimeError("the database holds signed checkpoints or sealed content; going back would destroy them")
+    op.drop_index("ix_decision_log_events", "decision_log")
     for name in reversed(_NEW):
         op.drop_table(name)
     for name, _ in reversed(_KEYS):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
+import hashlib
 import io
 import socket
 import types
@@ -16,10 +17,11 @@ from litestar.testing import AsyncTestClient
 from PIL import Image as Picture
 
 from gateway.errors import Unavailable
+from gateway.identity.limiter import Limiter
 from gateway.images import Limits
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.policy.model import LoadedPolicy, Policy, convert
-from gateway.records import Caller, Digester, Outcome, canonical, record_of
+from gateway.records import NOTHING_SAID, Caller, Digester, Outcome, canonical, covers, record_of, require
 from gateway.values import Budget, Choice, Completion, Text, ToolCall, Usage
 from gateway.web.app import create_app
 
@@ -66,6 +68,8 @@ class FakeRuntime:
         self.arrived = asyncio.Event()
         self.raises = None
         self.usage = Usage(prompt_tokens=7, completion_tokens=3)
+        self.limits = Limiter()
+        self.store = types.SimpleNamespace(office=types.SimpleNamespace(read=self._read))
 
     async def authenticate(self, token):
         return KEYS.get(token)
@@ -81,11 +85,13 @@ class FakeRuntime:
     async def close(self):
         self.closed = True
 
-    async def read_decision(self, id, caller):  # noqa: A002 - as the runtime has it
+    async def _read(self, id, caller, endpoint, why=None):  # noqa: A002 - as the office has it
+        require(caller, "read")
         self.reads.append((id, caller.key))
-        return self.decided.get(id)
+        stored = self.decided.get(id)
+        return stored if stored is not None and covers(caller, stored.record.department) else None
 
-    def _outcome(self, request, caller, endpoint):
+    def _outcome(self, request, caller, endpoint, context):
         words = " ".join(text.text for text in request.texts())
         admit = Admit(budget=Budget(demonstrations=0, mix=0.5), tier=0, risk=0.1, rule="tiers[0]")
         base = {
@@ -99,6 +105,7 @@ class FakeRuntime:
             "coverage": (),
             "attempts": (),
             "admission": admit,
+            "context": context,
         }
         if "fraud" in words:
             refuse = Refuse(reasons=(Reason(code="risk", stage="words"),), rule="tiers", risk=0.9)
@@ -127,18 +134,19 @@ class FakeRuntime:
         text = Text(id=f"choices[{i}].content", text="" if calls else f"you said: {words}")
         return Choice(index=i, text=text, tool_calls=calls, finish_reason="tool_calls" if calls else "stop")
 
-    async def answer(self, request, caller, endpoint):
+    async def answer(self, request, caller, endpoint, *, context=NOTHING_SAID):
         self.asked.append(request)
         self.arrived.set()
         if self.hold is not None:
             await self.hold.wait()
         if self.raises is not None:
             raise self.raises
-        outcome = self._outcome(request, caller, endpoint)
+        outcome = self._outcome(request, caller, endpoint, context)
         record = record_of(outcome, Digester(b"0" * 32))
         body = canonical(record)
         self.decided[request.id] = types.SimpleNamespace(record=record, bytes=body)
-        return types.SimpleNamespace(id=request.id, outcome=outcome, record=record, bytes=body)
+        leaf = hashlib.sha256(b"\x00" + body).hexdigest()
+        return types.SimpleNamespace(id=request.id, outcome=outcome, record=record, bytes=body, leaf=leaf)
 
 
 @pytest.fixture
