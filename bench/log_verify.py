@@ -156,6 +156,9 @@ async def _postgres(options: argparse.Namespace, server: str) -> dict[str, Any]:
     try:
         with tqdm(total=options.records, desc="records", unit="record") as bar:
             await fill_postgres(url, Bulk(), options.records, progress=bar.update)
+        async with writer(store._engine).begin() as connection:  # the rows came with ids of their own
+            taken = "SELECT setval(pg_get_serial_sequence('facets', 'id'), (SELECT max(id) FROM facets))"
+            await connection.execute(sa.text(taken))
         await _plant(store, options.records)
         return {"database": "postgresql", **await _measure(store, options)}
     finally:

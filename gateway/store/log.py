@@ -84,7 +84,7 @@ class DecisionLog:
         await self._writer.put(row)
 
     def pseudonym(self, kind: Pseudonymised, value: str) -> str:
-        """Give the pseudonym under which the number of a patient, study or user stands in records; 64 hex characters."""
+        """Give the pseudonym that stands in records for the number of a patient, study or user; 64 hex characters."""
         return pseudonym(self._digester, kind, value)
 
     async def get(self, id: str) -> Stored | None:  # noqa: A002 - the word for it on the wire
