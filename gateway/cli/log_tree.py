@@ -49,7 +49,7 @@ def _vkey(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     type=click.Path(exists=True, path_type=Path),
     help="A file or folder of copies of checkpoints; those of this gateway's own sinks are always compared.",
 )
-@click.option("--deep", is_flag=True, help="Parse each record in full, and read sealed content.")
+@click.option("--deep", is_flag=True, help="Parse records in full, read sealed content, and derive the index again.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Processes [one a core].")
 @settings_options("data_dir", "database_url")
 def verify(

@@ -49,7 +49,7 @@ def index(connection: Connection, rows: Sequence[Placed]) -> None:
         return
     traits = [traits_of(row.record) for row in rows]
     ids = _facet_ids(connection, rows, traits)
-    connection.execute(entries.insert(), [_entry(*one) for one in zip(rows, traits, ids, strict=True)])
+    connection.execute(entries.insert(), [entry_values(*one) for one in zip(rows, traits, ids, strict=True)])
     subjects = [
         {"subject": subject, "position": row.position}
         for row, trait in zip(rows, traits, strict=True)
@@ -62,7 +62,8 @@ def index(connection: Connection, rows: Sequence[Placed]) -> None:
     index_reviews(connection, rows)
 
 
-def _entry(row: Placed, traits: Traits, facet: int) -> dict[str, object]:
+def entry_values(row: Placed, traits: Traits, facet: int) -> dict[str, object]:
+    """Give the row of `entries` of a record, whose combination is `facet`."""
     return {
         "position": row.position,
         "sequence": row.sequence,
@@ -205,7 +206,7 @@ def index_problem(connection: Connection, placed: Placed) -> str | None:
     facet = connection.execute(sa.select(facets).where(facets.c.id == found.facet)).first()
     if facet is None:
         return f"the index of position {placed.position} names a combination that is not there"
-    due: dict[str, object] = _entry(placed, traits, found.facet)
+    due: dict[str, object] = entry_values(placed, traits, found.facet)
     for name, value in due.items():
         if getattr(found, name) != value:
             return f"the index of position {placed.position} has another `{name}` than the record"

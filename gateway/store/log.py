@@ -27,6 +27,7 @@ from gateway.store.migrate import TROUBLE
 from gateway.store.sealer import Sealed, Sealer
 from gateway.store.tables import decision_log, store_facts
 from gateway.store.verify import VerifyOptions, verify
+from gateway.store.verify_index import index_problem_of
 from gateway.store.writer import GroupWriter, row_of
 
 _HEAVY = 64 * 1024  # bytes of images, above which digests are computed beside the event loop
@@ -112,9 +113,17 @@ class DecisionLog:
     ) -> CheckReport:
         """Verify the whole log (see `gateway.store.verify`); `progress` is told the number of records after each chunk.
 
+        A deep verification also derives the index from the records again (see `gateway.store.verify_index`).
         Raises Unavailable where the database can not be read.
         """
-        return await verify(self._engine, wanted, progress)
+        report = await verify(self._engine, wanted, progress)
+        if wanted is None or not wanted.deep or not report.ok:
+            return report
+        try:
+            problem = await index_problem_of(self._engine, report.size, lambda _: None)
+        except TROUBLE as exc:
+            raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
+        return report if problem is None else replace(report, problem=problem)
 
     async def healthy(self) -> None:
         """Raise Unavailable where the log could not take a record now.

@@ -1,7 +1,8 @@
 """Reviews: who takes a decision, what they judge, who confirms it. Each step is a record of the log, and no more.
 
 A step is appended first, then put in the tree's order, and only then is it told whether it had an effect: of two people
-who take the same decision at once, the first in the log has it, and the other one is told who.
+who take the same decision at once, the first in the log has it, and the other one is told who. It is over 300 lines
+because the steps, the queue and the history share one set of checks, and are read together.
 """
 
 from __future__ import annotations

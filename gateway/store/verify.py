@@ -36,7 +36,8 @@ _MOST = 50  # problems that are told
 class VerifyOptions(Struct, frozen=True, kw_only=True):
     """How to verify. `trusted` are public keys, `copies` files or folders of checkpoints that lie elsewhere.
 
-    `deep` parses each record in full and reads sealed content; `jobs` is the number of processes, None for one a core.
+    `deep` parses each record in full and reads sealed content (see also
+    `DecisionLog.check`); `jobs` is the number of processes, None for one a core.
     """
 
     trusted: tuple[str, ...] = ()

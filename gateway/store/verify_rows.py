@@ -162,9 +162,11 @@ class PartCheck:
             except msgspec.MsgspecError:
                 raise _named(row, "the bytes are no record that this version knows") from None
             by = head.department or (head.caller.department if head.caller is not None else None)
-            when = at if sqlite else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            wide = head.at if len(head.at) == _WIDE else head.at[:19] + ".000000Z"
-            if deep or (head.id, head.type, by, head.outcome, wide) != (id_, kind, department, outcome, when):
+            if sqlite:  # text of one width
+                due_at, told_at = head.at if len(head.at) == _WIDE else head.at[:19] + ".000000Z", at
+            else:
+                due_at, told_at = head.at[:-1] + "+00:00", at.isoformat()
+            if deep or (head.id, head.type, by, head.outcome, due_at) != (id_, kind, department, outcome, told_at):
                 problem = problem_of_columns(id_, kind, department, outcome, at, bytes(body))
                 if problem is not None:
                     raise _named(row, problem)

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.records import DecisionV1, parse
+from gateway.records import DecisionV1, ErasureV1, parse
 from gateway.store.tables import vault
 from gateway.store.verify_rows import instant
 from gateway.store.verify_source import Reader
 
 _CHUNK = 500  # rows in one query
 _DIGESTS = """
-SELECT v.id, v.digest, v.sealed IS NOT NULL, v.erasure, x.id, d.sequence, d.body FROM vault v
+SELECT v.id, v.digest, v.sealed IS NOT NULL, v.erasure, x.body, d.sequence, d.body FROM vault v
 LEFT JOIN decision_log d ON d.id = v.id LEFT JOIN decision_log x ON x.id = v.erasure
 WHERE v.id > ? ORDER BY v.id LIMIT ?
 """
@@ -48,7 +48,7 @@ def vault_problem_of(reader: Reader, due: int, *, deep: bool) -> str | None:
             kept = _head(bytes(body)).sealed
             if kept is None or bytes(digest).hex() != kept.sha256:
                 return f"record {sequence} (id `{id_}`): its sealed content has another digest than the record says"
-            if erasure is not None and (erased is None or sealed):
+            if erasure is not None and (sealed or not _erases(erased, id_)):
                 return f"record {sequence} (id `{id_}`): its content is marked as erased, and no record or key says so"
             if erasure is None and not sealed:
                 return f"record {sequence} (id `{id_}`): its sealed content is gone without an erasure"
@@ -59,6 +59,14 @@ def vault_problem_of(reader: Reader, due: int, *, deep: bool) -> str | None:
             there += 1
         last = rows[-1][0]
     return _missing(reader) if there < due else None
+
+
+def _erases(body: bytes | None, id_: str) -> bool:
+    """Tell whether a record says that the content of `id_` was erased; its bytes are verified as every record's are."""
+    if body is None:
+        return False
+    record = parse(bytes(body))
+    return isinstance(record, ErasureV1) and id_ in record.decisions
 
 
 def _deep(reader: Reader, id_: str, body: bytes) -> str | None:

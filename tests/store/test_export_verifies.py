@@ -214,7 +214,7 @@ ATTACKS = {
     "another note": (
         lambda out, other: shutil.copy(other / "manifest.note", out / "manifest.note"),
         False,
-        "not signed by a key of the log",
+        "not signed by the log's key of that time or a later one",
     ),
 }
 
@@ -261,7 +261,7 @@ def test_a_stranger_who_signs_with_a_key_of_their_own_is_found(original, tmp_pat
     _edit("records.ndjson", _flip)(out, None)
     _sign_again(out, foreign)
     code, said = verify(out)
-    assert (code, "not signed by a key of the log" in said) == (1, True)
+    assert (code, "not signed by the log's key of that time or a later one" in said) == (1, True)
 
 
 def test_a_zip_that_was_edited_or_cut_is_found(original, tmp_path, verify):

@@ -66,6 +66,20 @@ async def test_an_erasure_shreds_key_and_bytes_and_leaves_the_record(store, url)
     assert (await store.decisions.check()).ok
 
 
+async def test_content_that_another_record_is_said_to_erase_is_found(store, url):
+    """Whoever shreds a key behind the gateway's back may not point at the erasure of something else."""
+    one, two = [await store.decisions.append(sealed(word)) for word in ("one", "two")]
+    done = await store.retention.erase([one.id], OFFICER, WHY)
+    assert (await store.decisions.check()).ok
+    for claimed in (done.erasure, one.id):
+        async with raw(url) as connection:
+            gone = vault.update().where(vault.c.id == two.id).values(wrapped=None, sealed=None, kek="", erasure=claimed)
+            await connection.execute(gone)
+            await connection.commit()
+        problem = (await store.decisions.check()).problem
+        assert two.id in problem and "marked as erased, and no record or key says so" in problem
+
+
 async def test_nothing_of_an_erased_key_is_left_in_the_files(sqlite_url, tmp_path):
     async with opened(sqlite_url, tmp_path) as store:
         logged = await store.decisions.append(sealed("a question", image=os.urandom(20_000)))
