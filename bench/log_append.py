@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -35,6 +37,9 @@ from gateway.store.tables import decision_log
 from gateway.store.writer import row_of
 
 SECRET = bytes(range(32))
+REQUEST = 0.025
+"""Seconds that a request takes besides its record: 32 at once then append about 1,200 times a second."""
+PROCESSES = 4
 
 
 def _outcomes(number: int) -> list[Outcome]:
@@ -53,8 +58,10 @@ def _fsync(folder: str) -> float:
     return statistics.median(took)
 
 
-async def _drive(outcomes: list[Outcome], tasks: int, append: Callable[[Outcome], Awaitable[object]]) -> list[float]:
-    """Append all outcomes from `tasks` tasks; give the milliseconds that each waited."""
+async def _drive(
+    outcomes: list[Outcome], tasks: int, append: Callable[[Outcome], Awaitable[object]], besides: float = 0.0
+) -> list[float]:
+    """Append all outcomes from `tasks` tasks, each `besides` seconds apart; give the milliseconds that each waited."""
     waited: list[float] = []
     left = iter(outcomes)
 
@@ -63,17 +70,19 @@ async def _drive(outcomes: list[Outcome], tasks: int, append: Callable[[Outcome]
             start = time.perf_counter()
             await append(outcome)
             waited.append((time.perf_counter() - start) * 1000)
+            if besides:
+                await asyncio.sleep(besides)
 
     await asyncio.gather(*(one() for _ in range(tasks)))
     return waited
 
 
 async def _measure(
-    name: str, records: int, tasks: int, append: Callable[[Outcome], Awaitable[object]]
+    name: str, records: int, tasks: int, append: Callable[[Outcome], Awaitable[object]], besides: float = 0.0
 ) -> dict[str, float | str]:
     outcomes = _outcomes(records)
     start = time.perf_counter()
-    waited = await _drive(outcomes, tasks, append)
+    waited = await _drive(outcomes, tasks, append, besides)
     seconds = time.perf_counter() - start
     return {
         "what": name,
@@ -102,6 +111,7 @@ async def _bench(name: str, url: str, records: int, tasks: int, *, alone: bool) 
             await _measure(f"{name}, groups", records, tasks, store.decisions.append),
             await _measure(f"{name}, one by one", max(records // 6, tasks), tasks, singly),
             await _measure(f"{name}, groups", max(records // 6, 1), 1, store.decisions.append),
+            await _measure(f"{name}, in requests", max(records // 2, tasks), tasks, store.decisions.append, REQUEST),
         ]
         start = time.perf_counter()
         report = await store.decisions.check()
@@ -119,6 +129,31 @@ async def _bench(name: str, url: str, records: int, tasks: int, *, alone: bool) 
     return rows
 
 
+def _processes(url: str, records: int, tasks: int) -> dict[str, float | str]:
+    """Append from several processes at once, each with its sequencer, as several gateways do."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, context) as pool:
+        list(pool.map(_one_process, [url] * PROCESSES, [tasks] * PROCESSES, [tasks] * PROCESSES))  # to start them
+        spans = list(pool.map(_one_process, [url] * PROCESSES, [records] * PROCESSES, [tasks] * PROCESSES))
+    seconds = max(end for _, end in spans) - min(start for start, _ in spans)
+    rate = round(PROCESSES * records / seconds, 1)
+    return {"what": f"postgresql, {PROCESSES} processes", "tasks": PROCESSES * tasks, "records_per_s": rate}
+
+
+def _one_process(url: str, records: int, tasks: int) -> tuple[float, float]:
+    async def run() -> tuple[float, float]:
+        store = await Store.open(url, secret=SECRET)
+        store.sequencer.start()
+        outcomes = _outcomes(records)
+        start = time.time()
+        await _drive(outcomes, tasks, store.decisions.append)
+        end = time.time()
+        await store.close()
+        return start, end
+
+    return asyncio.run(run())
+
+
 async def _postgres(server: str, records: int, tasks: int, *, alone: bool) -> list[dict[str, float | str]]:
     name = f"bench_{uuid.uuid4().hex[:12]}"
     admin = create_async_engine(normalise(server), isolation_level="AUTOCOMMIT")
@@ -126,7 +161,8 @@ async def _postgres(server: str, records: int, tasks: int, *, alone: bool) -> li
         await connection.execute(sa.text(f"CREATE DATABASE {name}"))
     try:
         url = make_url(server).set(database=name).render_as_string(hide_password=False)
-        return await _bench("postgresql", url, records, tasks, alone=alone)
+        rows = await _bench("postgresql", url, records, tasks, alone=alone)
+        return [*rows, await asyncio.to_thread(_processes, url, records, tasks)]
     finally:
         async with admin.connect() as connection:
             await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -161,7 +197,11 @@ def main() -> None:
     for row in rows:
         rest = f"  median {row['median_ms']:>8} ms  p99 {row['p99_ms']:>8} ms" if "median_ms" in row else ""
         print(f"{row['what']:<24}{row['tasks']:>4} tasks {row['records_per_s']:>10} records/s{rest}")
-    for group, single in zip(rows[::4], rows[1::4], strict=True):
+    for group, single in zip(
+        (row for row in rows if str(row["what"]).endswith("groups") and row["tasks"] != 1),
+        (row for row in rows if str(row["what"]).endswith("one by one")),
+        strict=True,
+    ):
         ratio = float(group["records_per_s"]) / float(single["records_per_s"])
         print(f"{group['what']}: {ratio:.1f} times as many records/s as one by one")
 

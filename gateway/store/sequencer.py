@@ -69,6 +69,12 @@ class Sequencer:
 
         Raises Unavailable where that can not be done now.
         """
+        size = await self._grow(patient=True)
+        assert size is not None  # noqa: S101 - only who is not patient comes back without
+        return size
+
+    async def _grow(self, *, patient: bool) -> int | None:
+        """Do all steps there are; None where another sequencer is at work and nobody waits for these records."""
         async with self._turn:
             until = time.monotonic() + self._lock_wait
             while True:
@@ -81,6 +87,8 @@ class Sequencer:
                 except TROUBLE as exc:
                     raise Unavailable(f"the tree can not be grown; {faults.hint(exc)}") from None
                 if step is None:  # another sequencer is at work
+                    if not patient:
+                        return None
                     if time.monotonic() > until:
                         raise Unavailable("the tree can not be grown; another process is at it since long; try again")
                     await asyncio.sleep(0.01)
@@ -116,7 +124,7 @@ class Sequencer:
 
     async def _try(self) -> bool:
         try:
-            await self.catch_up()
+            await self._grow(patient=False)
         except GatewayError as exc:
             told = str(exc)  # says what is wrong with the tree, and nothing of a record but its number
         except Exception as exc:  # noqa: BLE001 - the log goes on without its tree, and somebody must be told
