@@ -14,6 +14,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -61,8 +62,9 @@ def _fsync(folder: str) -> float:
 async def _drive(
     outcomes: list[Outcome], tasks: int, append: Callable[[Outcome], Awaitable[object]], besides: float = 0.0
 ) -> list[float]:
-    """Append all outcomes from `tasks` tasks, each `besides` seconds apart; give the milliseconds that each waited."""
+    """Append all outcomes from `tasks` tasks, each `besides` seconds apart on average; give the ms each waited."""
     waited: list[float] = []
+    rng = random.Random(1)  # noqa: S311 - no secret
     left = iter(outcomes)
 
     async def one() -> None:
@@ -71,7 +73,7 @@ async def _drive(
             await append(outcome)
             waited.append((time.perf_counter() - start) * 1000)
             if besides:
-                await asyncio.sleep(besides)
+                await asyncio.sleep(rng.uniform(0, 2 * besides))  # requests do not come in step
 
     await asyncio.gather(*(one() for _ in range(tasks)))
     return waited

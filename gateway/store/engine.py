@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ LOCK_WAIT = 5.0
 """Seconds to wait for another process that writes to the same SQLite file."""
 
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
+_guard = threading.Lock()
+_turns: dict[str, threading.Lock] = {}
 _EXPECTED = "expected `sqlite:///file` or `postgresql://user@host/name`"
 
 
@@ -84,6 +87,15 @@ def writer(engine: AsyncEngine) -> AsyncEngine:
     One that takes it only at its first write may fail at once where another has written since it began to read.
     """
     return engine.execution_options(gateway_writes=True)
+
+
+def sqlite_turn(url: URL) -> threading.Lock:
+    """Give the lock that threads of this process take before they write to a SQLite file.
+
+    SQLite itself waits for a writer by sleeping, up to a tenth of a second at a time; a lock is handed over at once.
+    """
+    with _guard:
+        return _turns.setdefault(str(url.database), threading.Lock())
 
 
 def sqlite_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001 - SQLAlchemy's event

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, writer
+from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, sqlite_turn, writer
 from gateway.store.tables import decision_log, vault
 
 PATIENCE = 15.0
@@ -114,6 +114,7 @@ class SQLiteInserter:
         )
         event.listen(self._engine, "connect", sqlite_connect)
         event.listen(self._engine, "begin", sqlite_begin)
+        self._turn = sqlite_turn(url)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decision-log")
 
     async def insert(self, rows: Sequence[Row]) -> list[int]:
@@ -127,7 +128,7 @@ class SQLiteInserter:
         self._thread.shutdown(wait=False)
 
     def _insert(self, rows: Sequence[Row]) -> list[int]:
-        with self._engine.begin() as connection:
+        with self._turn, self._engine.begin() as connection:
             connection.execute(decision_log.insert(), [row.values() for row in rows])
             # The transaction holds the write lock since it began, so its rows have followed each other.
             last = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()

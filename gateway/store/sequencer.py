@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import GatewayError, Unavailable, describe
 from gateway.store import faults
-from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, writer
+from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, sqlite_turn, writer
 from gateway.store.migrate import TROUBLE
 from gateway.store.placing import LATE, LOCK, Marks, Step, find, put
 from gateway.store.signer import LogSigner
@@ -30,7 +30,7 @@ from gateway.store.signer import LogSigner
 INTERVAL = 1.0
 """Seconds from one look for new records to the next."""
 
-_BATCH = {"sqlite": 256, "postgresql": 1000}  # records in one step; SQLite's holds the write lock meanwhile
+_BATCH = {"sqlite": 128, "postgresql": 1000}  # records in one step; SQLite's holds the write lock meanwhile
 _SLOWEST = 30.0  # seconds between two tries while something is wrong
 _STEP_SECONDS = 60.0
 _log = logging.getLogger("gateway.store")
@@ -160,7 +160,8 @@ class Sequencer:
             found = find(connection, self._batch, self._marks, time.monotonic())
         if not found.rows:
             return Step(size=found.state.size, added=0, more=found.more)
-        with self._sync.execution_options(gateway_writes=True).begin() as connection:
+        writing = self._sync.execution_options(gateway_writes=True)
+        with sqlite_turn(self._engine.url), writing.begin() as connection:
             return put(connection, found, self._signer, _now())
 
 
