@@ -43,7 +43,7 @@ def test_the_commands_run(tmp_path):
     told = [run(line) for line in commands() if line.startswith("gateway keys") and "$KEY_ID" not in line]
     assert len(told) == 4
     key = re.search(r"gw_([0-9a-f]{12})_", told[0])[1]
-    assert key in told[3] and "ada" in told[3] and "read, search" in told[3]
+    assert key in told[3] and "officer-2" in told[3] and "read, search" in told[3]
     later = [run(line.replace("$KEY_ID", key)) for line in commands() if "$KEY_ID" in line]
     assert len(later) == 3
     assert "works until" in later[0] and "has ended" in later[1] and "is revoked" in later[2]
