@@ -30,7 +30,7 @@ from gateway.store.signer import LogSigner
 INTERVAL = 1.0
 """Seconds from one look for new records to the next."""
 
-_BATCH = {"sqlite": 128, "postgresql": 1000}  # records in one step; SQLite's holds the write lock meanwhile
+_BATCH = {"sqlite": 256, "postgresql": 1000}  # records in one step; SQLite's holds the write lock meanwhile
 _SLOWEST = 30.0  # seconds between two tries while something is wrong
 _STEP_SECONDS = 60.0
 _log = logging.getLogger("gateway.store")

@@ -21,7 +21,10 @@ from gateway.store.review_index import index_reviews, review_problem
 from gateway.store.review_queue import ReviewFilter, parse_review_filter
 from gateway.store.tables import decision_log, entries, review_states
 
-NOW = dt.datetime.now(dt.UTC)
+
+def now():
+    """The time of the call: a module is imported long before its tests run."""
+    return dt.datetime.now(dt.UTC)
 
 
 def officer(name, department="radiology", roles=("officer",), person=None):
@@ -57,11 +60,11 @@ async def decide(store, outcome=None, *, department=None, **plan):
 async def break_glass(store, caller, department="radiology"):
     glass = BreakGlassV1(
         id=new_id("brk"),
-        at=NOW,
+        at=now(),
         caller=CallerV1.of(caller),
         department=department,
         reason="a patient bleeds",
-        until=NOW + dt.timedelta(hours=1),
+        until=now() + dt.timedelta(hours=1),
     )
     await store.decisions.append_event(glass)
     return glass.id
@@ -293,9 +296,9 @@ async def test_the_queue_is_paged_oldest_first(store):
 
 async def test_what_is_overdue(store):
     young = await decide(store)
-    old = await decide(store, replace(outcomes.refused(), started=NOW - dt.timedelta(days=8)))
-    sampled = await decide(store, replace(outcomes.released(), started=NOW - dt.timedelta(days=8)), released=1.0)
-    done = await decide(store, replace(outcomes.refused(), started=NOW - dt.timedelta(days=8)))
+    old = await decide(store, replace(outcomes.refused(), started=now() - dt.timedelta(days=8)))
+    sampled = await decide(store, replace(outcomes.released(), started=now() - dt.timedelta(days=8)), released=1.0)
+    done = await decide(store, replace(outcomes.refused(), started=now() - dt.timedelta(days=8)))
     await store.reviews.judge(done, ANN, "agree", "looks right to me")
     found = await listed(store)
     assert {d: row.overdue for d, row in found.items()} == {young: False, old: True, sampled: False}
@@ -322,7 +325,7 @@ async def test_figures_over_a_window(store):
     later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
     assert (await store.reviews.figures(ANN, since=later)).judged == 0
     assert (await store.reviews.figures(ANN, until=later)).judged == 2
-    assert (await store.reviews.figures(ANN, until=NOW - dt.timedelta(days=1))).judged == 0
+    assert (await store.reviews.figures(ANN, until=now() - dt.timedelta(days=1))).judged == 0
     with pytest.raises(NotPermitted):
         await store.reviews.figures(officer("x", roles=("caller",)))
 
@@ -371,7 +374,7 @@ async def test_the_table_is_made_again_of_the_log_alone(store):
 async def test_a_review_of_nothing_is_passed_over(store):
     ghost = ReviewV1(
         id="rev_ghost",
-        at=NOW,
+        at=now(),
         caller=CallerV1.of(ANN),
         decision="dec_that_is_not",
         department="radiology",
