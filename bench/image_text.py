@@ -46,7 +46,7 @@ async def _measure(side: int, size: int, count: int) -> dict[str, float]:
     engine, blank = Engine(threads=1), np.zeros((config.max_side, config.max_side, 3), np.uint8)
     reading, cached, detecting = [], [], []
     for number in range(count):
-        rng = random.Random(number)  # noqa: S311 - a drawing
+        rng = random.Random(number)
         picture = draw(sentence(rng, harmful=number % 2 == 0), Style(side=side, size=size), rng)
         request = _request(_image(encode(picture, None), side))
         start = time.process_time()

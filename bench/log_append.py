@@ -64,7 +64,7 @@ async def _drive(
 ) -> list[float]:
     """Append all outcomes from `tasks` tasks, each `besides` seconds apart on average; give the ms each waited."""
     waited: list[float] = []
-    rng = random.Random(1)  # noqa: S311 - no secret
+    rng = random.Random(1)
     left = iter(outcomes)
 
     async def one() -> None:

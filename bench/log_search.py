@@ -101,7 +101,7 @@ FACETS = ("outcome", "rule", "reason", "department", "model", "modality", "purpo
 
 async def _check(store: Store, records: int) -> None:
     """Compare the index of a sample with its records."""
-    rng = random.Random(7)  # noqa: S311 - samples, no secrets
+    rng = random.Random(7)
     async with store._engine.connect() as connection:
         for _ in range(200):
             position = rng.randrange(records)
@@ -127,7 +127,7 @@ async def _time(name: str, times: int, ask: Callable[[], Awaitable[object]]) -> 
 
 
 async def _questions(search: Search, times: int) -> list[dict[str, Any]]:
-    rng = random.Random(3)  # noqa: S311 - samples, no secrets
+    rng = random.Random(3)
     rows = []
     for name, make in QUESTIONS.items():
 

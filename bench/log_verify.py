@@ -112,7 +112,7 @@ async def _measure(store: Store, options: argparse.Namespace) -> dict[str, Any]:
         assert report.ok, report.problem
         assert report.records == found["records"]
         found[f"verify, {name}, records/s"] = round(report.records / took)
-    rng = random.Random(7)  # noqa: S311 - a sample
+    rng = random.Random(7)
     ids = []
     async with store._engine.connect() as connection:
         for _ in range(options.proofs):

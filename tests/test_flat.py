@@ -94,7 +94,7 @@ def test_a_dicom_message_has_what_ps3_15_demands(record):
     assert [one.get("UserIsRequestor") for one in root.iter("ActiveParticipant")].count("true") == 1
     for one in root.iter("ParticipantObjectIdentification"):
         assert one.get("ParticipantObjectID")
-        assert one.find("ParticipantObjectIDTypeCode") is not None
+        assert one.find("ParticipantObjectIDTypeCode").get("csd-code")
         assert (one.find("ParticipantObjectName") is None) != (one.find("ParticipantObjectQuery") is None)
     details = {
         one.get("type"): base64.b64decode(one.get("value")).decode() for one in root.iter("ParticipantObjectDetail")

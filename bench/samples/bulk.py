@@ -78,7 +78,7 @@ class Bulk:
     """Makes the same records for the same seed. `templates` grows while rows are made."""
 
     def __init__(self, seed: int = 1, *, start: dt.datetime = START, span: dt.timedelta = YEAR) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - samples, no secrets
+        self._random = random.Random(seed)
         self._start, self._span = start, span
         digester = Digester(SECRET)
         self._bases = {

@@ -120,15 +120,13 @@ class Limiter:
         for rate, kind, item, name in items:
             if not await counter.test(item, name, cost=cost):
                 raise await _refusal(counter, rate, kind, item, name, cost)
-        left: Left | None = None
+        counted = []
         for rate, kind, item, name in items:
             if not await counter.hit(item, name, cost=cost):
                 raise await _refusal(counter, rate, kind, item, name, cost)
             until, remaining = await counter.get_window_stats(item, name)
-            if left is None or remaining < left.remaining:
-                left = Left(limit=rate.amount, remaining=remaining, reset=_seconds(until))
-        assert left is not None  # noqa: S101 - there is a rate, as the caller saw
-        return left
+            counted.append(Left(limit=rate.amount, remaining=remaining, reset=_seconds(until)))
+        return min(counted, key=lambda left: left.remaining)
 
     def _local(self) -> Any:
         if self._own is None:

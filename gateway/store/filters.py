@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.errors import InvalidRequest
 from gateway.records import ALL, Caller
-from gateway.store.search_traits import BANDS, fit_dimension
+from gateway.store.search_traits import BANDS, DIMENSIONS, fit_dimension
 
 ABSENT = "-"
 """Stands for records in which a field has no value, such as a purpose that was not given."""
@@ -34,30 +34,7 @@ _FIELDS: Mapping[str, str] = MappingProxyType(
         "kind": "kinds",
         "department": "departments",
         "outcome": "outcomes",
-        **{
-            name: name
-            for name in (
-                "endpoint",
-                "key",
-                "application",
-                "purpose",
-                "model",
-                "modality",
-                "task",
-                "rule",
-                "reason",
-                "policy",
-                "revision",
-                "policy_digest",
-                "gateway",
-                "action",
-                "mode",
-                "person",
-                "patient",
-                "study",
-                "subject",
-            )
-        },
+        **{name: name for name in (*DIMENSIONS[3:-1], "person", "patient", "study", "subject")},
     }
 )
 _BOUNDS = ("since", "until", "min_risk")

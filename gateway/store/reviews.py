@@ -1,22 +1,19 @@
 """Reviews: who takes a decision, what they judge, who confirms it. Each step is a record of the log, and no more.
 
 A step is appended first, then put in the tree's order, and only then is it told whether it had an effect: of two people
-who take the same decision at once, the first in the log has it, and the other one is told who. It is over 300 lines
-because the steps, the queue and the history share one set of checks, and are read together.
+who take the same decision at once, the first in the log has it, and the other one is told who.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.errors import Conflict, InvalidRequest, NotFound, NotPermitted, Unavailable
+from gateway.errors import InvalidRequest, NotFound, Unavailable
 from gateway.records import AccessV1, Caller, CallerV1, ReviewV1, covers, new_id, require
 from gateway.records.events import REASON_LONGEST, Verdict
 from gateway.records.review_figures import Reviewed, ReviewFigures, figures, reviewed
@@ -24,15 +21,13 @@ from gateway.records.reviews import (
     MEANING_LONGEST,
     NAME_LONGEST,
     REASON_SHORTEST,
-    Obstacle,
-    Review,
-    Told,
     obstacle,
     who,
 )
 from gateway.store import faults
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE
+from gateway.store.reasons import is_id
 from gateway.store.review_queue import (
     ReviewFilter,
     ReviewPage,
@@ -43,30 +38,21 @@ from gateway.store.review_queue import (
     waiting_queries,
 )
 from gateway.store.review_read import Known, read_reviews
+from gateway.store.review_steps import (
+    REVIEW_MEANING,
+    SECOND_MEANING,
+    History,
+    Stepped,
+    printable,
+    reason_if_given,
+    refuse,
+)
 from gateway.store.tables import review_states
 
 PAGE_LONGEST = 500
 """Reviews on one page of the queue."""
 
 _CHUNK = 200  # reviews read at once for figures
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-REVIEW_MEANING = "review"
-SECOND_MEANING = "second review"
-
-
-class Stepped(Struct, frozen=True, kw_only=True):
-    """A step that took effect: its record, and the state after all steps that are in the log."""
-
-    step: ReviewV1
-    review: Review
-
-
-class History(Struct, frozen=True, kw_only=True):
-    """A review with all its records, those without effect included."""
-
-    review: Review
-    steps: tuple[Told, ...]
 
 
 class Reviews:
@@ -119,15 +105,15 @@ class Reviews:
         with the name of who has it, NotPermitted where the assignee asked the decision or has judged it already,
         NotFound, InvalidRequest and Unavailable.
         """
-        name = _text("assignee", who(caller) if assignee is None else assignee, 1, NAME_LONGEST)
-        return await self._step(decision, caller, "assigned", assignee=name, reason=_maybe("reason", reason))
+        name = printable("assignee", who(caller) if assignee is None else assignee, 1, NAME_LONGEST)
+        return await self._step(decision, caller, "assigned", assignee=name, reason=reason_if_given(reason))
 
     async def release(self, decision: str, caller: Caller, *, reason: str | None = None) -> Stepped:
         """Give a decision back to the queue. To take it from somebody else needs a `reason`.
 
         Raises Conflict where nobody has it, NotFound, InvalidRequest and Unavailable.
         """
-        return await self._step(decision, caller, "released", reason=_maybe("reason", reason))
+        return await self._step(decision, caller, "released", reason=reason_if_given(reason))
 
     async def judge(
         self, decision: str, caller: Caller, verdict: Verdict, reason: str, meaning: str = REVIEW_MEANING
@@ -143,8 +129,8 @@ class Reviews:
             caller,
             "verdict",
             verdict=verdict,
-            reason=_text("reason", reason, REASON_SHORTEST, REASON_LONGEST),
-            meaning=_text("meaning", meaning, 1, MEANING_LONGEST),
+            reason=printable("reason", reason, REASON_SHORTEST, REASON_LONGEST),
+            meaning=printable("meaning", meaning, 1, MEANING_LONGEST),
         )
 
     async def second(
@@ -167,10 +153,10 @@ class Reviews:
             caller,
             "seconded",
             confirms=confirms,
-            refers=_text("review", review_id, 1, 64),
+            refers=printable("review", review_id, 1, 64),
             verdict=verdict,
-            reason=_text("reason", reason, REASON_SHORTEST, REASON_LONGEST),
-            meaning=_text("meaning", meaning, 1, MEANING_LONGEST),
+            reason=printable("reason", reason, REASON_SHORTEST, REASON_LONGEST),
+            meaning=printable("meaning", meaning, 1, MEANING_LONGEST),
         )
 
     async def history(self, decision: str, caller: Caller, *, endpoint: str = "/decisions/{id}/reviews") -> History:
@@ -247,20 +233,20 @@ class Reviews:
             meaning=meaning,
             refers=refers,
         )
-        _refuse(obstacle(known.review, step))
+        refuse(obstacle(known.review, step))
         await self._decisions.append_event(step)
         await self._catch_up()
         known = await self._known(decision, caller)
         mine = next((one for one in known.told if one.step.id == step.id), None)
         if mine is None:
             raise Unavailable("the step is recorded and not in order yet; look at the review again in a moment")
-        _refuse(mine.obstacle)
+        refuse(mine.obstacle)
         return Stepped(step=step, review=known.review)
 
     async def _known(self, decision: str, caller: Caller) -> Known:
         """Read a review. Another department's decision is told as none at all."""
-        found = await self._told([decision]) if _ID.fullmatch(decision) else ()
-        if not found and _ID.fullmatch(decision):  # it may have been appended just now
+        found = await self._told([decision]) if is_id(decision) else ()
+        if not found and is_id(decision):  # it may have been appended just now
             await self._catch_up()
             found = await self._told([decision])
         if not found or not covers(caller, found[0].case.subject.department):
@@ -284,23 +270,3 @@ class Reviews:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def _text(name: str, text: str, shortest: int, longest: int) -> str:
-    text = text.strip()
-    if not shortest <= len(text) <= longest or not text.isprintable():
-        raise InvalidRequest(f"`{name}` takes {shortest} to {longest} printable characters, in one line", param=name)
-    return text
-
-
-def _maybe(name: str, text: str | None) -> str | None:
-    return None if text is None else _text(name, text, REASON_SHORTEST, REASON_LONGEST)
-
-
-def _refuse(found: Obstacle | None) -> None:
-    """Raise what stands in the way of a step."""
-    if found is None:
-        return
-    if found.kind == "person":
-        raise NotPermitted(found.text, code="another_person")
-    raise Conflict(found.text) if found.kind == "state" else InvalidRequest(found.text)

@@ -69,14 +69,15 @@ class Sequencer:
 
         Raises Unavailable where that can not be done now.
         """
-        size = await self._grow(patient=True)
-        assert size is not None  # noqa: S101 - only who is not patient comes back without
+        size = await self._grow(self._lock_wait)
+        if size is None:
+            raise Unavailable("the tree can not be grown; another process is at it since long; try again")
         return size
 
-    async def _grow(self, *, patient: bool) -> int | None:
-        """Do all steps there are; None where another sequencer is at work and nobody waits for these records."""
+    async def _grow(self, patience: float) -> int | None:
+        """Do all steps there are; None where another sequencer was at work for all of `patience`, in seconds."""
         async with self._turn:
-            until = time.monotonic() + self._lock_wait
+            until = time.monotonic() + patience
             while True:
                 try:
                     step = await self._step()
@@ -87,10 +88,8 @@ class Sequencer:
                 except TROUBLE as exc:
                     raise Unavailable(f"the tree can not be grown; {faults.hint(exc)}") from None
                 if step is None:  # another sequencer is at work
-                    if not patient:
+                    if time.monotonic() >= until:
                         return None
-                    if time.monotonic() > until:
-                        raise Unavailable("the tree can not be grown; another process is at it since long; try again")
                     await asyncio.sleep(0.01)
                     continue
                 if step.added:
@@ -124,7 +123,7 @@ class Sequencer:
 
     async def _try(self) -> bool:
         try:
-            await self._grow(patient=False)
+            await self._grow(0.0)  # nobody waits for it; whoever is at work, or the next look, does the same
         except GatewayError as exc:
             told = str(exc)  # says what is wrong with the tree, and nothing of a record but its number
         except Exception as exc:  # noqa: BLE001 - the log goes on without its tree, and somebody must be told

@@ -5,9 +5,9 @@
     python verify_export.py [--key VKEY]... PROOF.json    what `gateway log prove ID --json` gives
     python verify_export.py [--key VKEY]... --record RECORD PROOF.json      with the record's bytes
 
-It needs Python 3.9 and the package `cryptography`, and nothing else; it is one file, to be carried about. --key names
-a public key of the log that you were given by another way than the export; without it, the export shows only that it
-agrees with itself, which whoever made it up could do as well.
+It needs Python 3.9 and the package `cryptography`, and nothing else. It is over 300 lines because it is one file, so
+that it can be carried about. --key names a public key of the log that you were given by another way than the export;
+without it, the export shows only that it agrees with itself, which whoever made it up could do as well.
 
 What holds where it says so: every listed file has the digest that the manifest says; the manifest is signed by the
 log's key; every record's bytes are those of a leaf in the log's tree (RFC 6962), under a root that the log's key has

@@ -16,7 +16,8 @@ from gateway.errors import InvalidRequest
 from gateway.records.events import ReviewV1, Verdict
 from gateway.records.reviews import Obstacle, Review, who
 from gateway.store.review_queue import parse_review_filter
-from gateway.store.reviews import REVIEW_MEANING, SECOND_MEANING, History, Reviews, Stepped
+from gateway.store.review_steps import REVIEW_MEANING, SECOND_MEANING, History, Stepped
+from gateway.store.reviews import Reviews
 from gateway.web.auth import authenticate
 from gateway.web.body import InFlight
 from gateway.web.small import read_small, small_bodies

@@ -58,7 +58,7 @@ async def test_it_ends_when_it_is_idle_or_old(sessions, store):
     busy, _ = await sessions.open(caller, text)
     start = sessions.real
     sessions.real = start + IDLE - MINUTE
-    assert await sessions.find(busy) is not None
+    assert (await sessions.find(busy)).caller.key == caller.key
     sessions.real = start + IDLE
     assert await sessions.find(idle) is None
     while sessions.real < start + LONGEST - MINUTE:
@@ -80,7 +80,7 @@ async def test_signing_in_sweeps_what_is_over(sessions, store):
 async def test_it_ends_with_its_key(sessions, store):
     key, text, caller = await key_of(store)
     cookie, _ = await sessions.open(caller, text)
-    assert await sessions.find(cookie) is not None
+    assert (await sessions.find(cookie)).caller.key == key.id
     await store.keys.revoke(key.id)
     assert await sessions.find(cookie) is None
     assert await rows(store) == []
@@ -95,7 +95,7 @@ async def test_it_ends_with_the_secret_that_began_it(sessions, store):
     key, text, caller = await key_of(store)
     cookie, _ = await sessions.open(caller, text)
     _, newer = await store.keys.rotate(key.id, HOUR)
-    assert await sessions.find(cookie) is not None, "the older secret works side by side for an hour"
+    assert (await sessions.find(cookie)).caller.key == key.id, "the older secret works side by side for an hour"
     fresh, _ = await sessions.open(await store.keys.authenticate(newer), newer)
     await store.keys.rotate(key.id, dt.timedelta(0))
     assert await sessions.find(cookie) is None

@@ -1,6 +1,7 @@
-"""The stage against a real server on a real socket: what is sent, what is read, and every fault a server can have."""
+"""The stage against a real server on a real socket: what is sent, what is read, and every fault a server can have.
 
-# Over 300 lines because one scripted server, with all of its faults, serves every test here.
+Over 300 lines because one scripted server, with all of its faults, serves every test here.
+"""
 
 import asyncio
 import base64

@@ -1,6 +1,7 @@
-"""The embedded model for real: its answers, limits, repeatability, prefixes and batches, and what must not pass."""
+"""The embedded model for real: its answers, limits, repeatability, prefixes and batches, and what must not pass.
 
-# Over 300 lines because one loaded model serves every test here, and loading it is what takes long.
+Over 300 lines because one loaded model serves every test here, and loading it is what takes long.
+"""
 
 import asyncio
 import logging
