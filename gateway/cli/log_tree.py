@@ -71,7 +71,7 @@ def verify(
             click.echo(f"note: this verification could not be recorded: {exc}", err=True)
         with tqdm(unit="record", disable=True if as_json else None, leave=False) as bar:
             try:
-                bar.total = await store.decisions.count()
+                bar.total = await store.decisions.count() * (2 if deep else 1)  # the index is gone through after it
             except Unavailable:
                 bar.total = None
             return await store.decisions.check(bar.update, wanted=wanted), store.signer

@@ -113,14 +113,14 @@ class DecisionLog:
     ) -> CheckReport:
         """Verify the whole log (see `gateway.store.verify`); `progress` is told the number of records after each chunk.
 
-        A deep verification also derives the index from the records again (see `gateway.store.verify_index`).
-        Raises Unavailable where the database can not be read.
+        A deep verification also derives the index from the records again (see `gateway.store.verify_index`), and counts
+        each record in the tree twice. Raises Unavailable where the database can not be read.
         """
         report = await verify(self._engine, wanted, progress)
         if wanted is None or not wanted.deep or not report.ok:
             return report
         try:
-            problem = await index_problem_of(self._engine, report.size, lambda _: None)
+            problem = await index_problem_of(self._engine, report.size, progress or (lambda _: None))
         except TROUBLE as exc:
             raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
         return report if problem is None else replace(report, problem=problem)
