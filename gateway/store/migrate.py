@@ -139,10 +139,5 @@ async def _current(engine: AsyncEngine) -> bool:
 async def _wal(engine: AsyncEngine) -> None:
     """Let readers and the writer not wait for each other; the mode stays with the file."""
 
-    def switch(connection: Connection) -> None:
-        cursor = connection.connection.cursor()  # beside SQLAlchemy, which would begin a transaction first
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.close()
-
-    async with engine.connect() as connection:
-        await connection.run_sync(switch)
+    async with engine.connect() as connection:  # no transaction: the engine begins one only where it writes
+        await connection.exec_driver_sql("PRAGMA journal_mode=WAL")

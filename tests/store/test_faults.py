@@ -41,6 +41,21 @@ async def test_two_processes_append_at_once(url):
         await store.close()
 
 
+async def test_a_start_waits_for_another_that_is_changing_the_file(sqlite_url):
+    other = sqlite3.connect(make_url(sqlite_url).database, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(Store.open(sqlite_url, secret=SECRET, lock_wait=0.05))
+        await asyncio.wait({opening}, timeout=0.5)
+        assert not opening.done(), "it neither failed nor went on"
+        other.execute("ROLLBACK")
+        store = await asyncio.wait_for(opening, 30)
+    finally:
+        other.close()
+    assert (await store.decisions.append(outcomes.refused())).sequence == 1
+    await store.close()
+
+
 async def test_disk_full_refuses_and_recovers(sqlite_url):
     told = await asyncio.to_thread(run_child, "disk_full", sqlite_url)
     assert told["others"] == []
