@@ -138,6 +138,5 @@ async def _current(engine: AsyncEngine) -> bool:
 
 async def _wal(engine: AsyncEngine) -> None:
     """Let readers and the writer not wait for each other; the mode stays with the file."""
-
     async with engine.connect() as connection:  # no transaction: the engine begins one only where it writes
         await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
