@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest
 from gateway.policy.validate import is_code
 from gateway.records import NOTHING_SAID, PURPOSES, Context
 from gateway.records.context import APPLICATION_LONGEST, NUMBER_LONGEST, PERSON_LONGEST, is_id
-from gateway.web.words import hint, quote
+from gateway.wire.words import hint, quote
 
 _PREFIX = b"x-gateway-"
 

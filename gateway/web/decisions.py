@@ -18,8 +18,8 @@ from gateway.records import Caller, DecisionV1
 from gateway.store import Complete, Found, Page, parse_filter
 from gateway.store.search_summary import open_to, summary
 from gateway.web.auth import authenticate
-from gateway.web.ids import is_decision_id
-from gateway.web.words import quote
+from gateway.wire.ids import is_decision_id
+from gateway.wire.words import quote
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime

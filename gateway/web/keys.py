@@ -17,7 +17,7 @@ from gateway.policy.model import Duration
 from gateway.records import ALL, Caller, may
 from gateway.web.auth import authenticate
 from gateway.web.body import InFlight
-from gateway.web.words import quote
+from gateway.wire.words import quote
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime

@@ -14,8 +14,8 @@ from litestar.response import Response
 from gateway.errors import NotFound, NotPermitted
 from gateway.records import AccessV1, BreakGlassV1, DecisionV1, ReviewV1, covers
 from gateway.web.auth import authenticate
-from gateway.web.ids import is_decision_id
-from gateway.web.words import quote
+from gateway.wire.ids import is_decision_id
+from gateway.wire.words import quote
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime

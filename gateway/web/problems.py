@@ -9,70 +9,20 @@ from __future__ import annotations
 import http
 import logging
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from litestar.connection import Request as HttpRequest
 from litestar.exceptions import HTTPException
 from litestar.response import Response
-from msgspec import Struct
 
-from gateway.errors import (
-    ConfigurationError,
-    Conflict,
-    GatewayError,
-    InvalidImage,
-    InvalidRequest,
-    LogDamaged,
-    NotAuthenticated,
-    NotFound,
-    NotPermitted,
-    RequestError,
-    TooLarge,
-    TooMany,
-    Unavailable,
-    describe,
-)
-from gateway.web.words import quote
+from gateway.errors import GatewayError, RequestError, TooMany, Unavailable, describe
+from gateway.wire.errors import error_of, known
+from gateway.wire.words import quote
 
 _log = logging.getLogger("gateway.web")
 
-RETRY_SECONDS = 1
-"""What `Retry-After` says, in seconds."""
-
 _FAILED = "the gateway failed on this request and gave no answer; ask its operator to look into its log"
-
-
-class Problem(Struct, frozen=True, kw_only=True):
-    """How a kind of exception is answered. `type` and `code` are OpenAI's; `headers` are sent besides."""
-
-    status: int
-    type: str = "invalid_request_error"
-    code: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-_RETRY = (("retry-after", str(RETRY_SECONDS)),)
-
-PROBLEMS: Mapping[type[GatewayError], Problem] = MappingProxyType(
-    {
-        GatewayError: Problem(status=500, type="api_error"),
-        ConfigurationError: Problem(status=500, type="api_error"),
-        RequestError: Problem(status=400),
-        InvalidRequest: Problem(status=400),
-        InvalidImage: Problem(status=400, code="invalid_image"),
-        NotAuthenticated: Problem(status=401, code="invalid_api_key", headers=(("www-authenticate", "Bearer"),)),
-        NotPermitted: Problem(status=403, code="insufficient_permissions"),
-        NotFound: Problem(status=404, code="not_found"),
-        Conflict: Problem(status=409, code="conflict"),
-        TooLarge: Problem(status=413, code="request_too_large"),
-        TooMany: Problem(status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=_RETRY),
-        LogDamaged: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
-        Unavailable: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
-    }
-)
-"""The whole tree of the gateway's exceptions; a test walks it and fails on one that is not here."""
 
 
 def is_openai(path: str) -> bool:
@@ -92,7 +42,7 @@ def problem(
 ) -> Response[bytes]:
     """Make the answer that tells `message` to the caller of `path`."""
     if is_openai(path):
-        body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
+        body: dict[str, Any] = error_of(message, type, param, code)
         media = "application/json"
     else:
         body = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status, "detail": message}
@@ -100,10 +50,6 @@ def problem(
             body["code"] = code
         media = "application/problem+json"
     return Response(msgspec.json.encode(body), status_code=status, media_type=media, headers=dict(headers or {}))
-
-
-def _known(exc: GatewayError) -> Problem:
-    return next(PROBLEMS[kind] for kind in type(exc).__mro__ if kind in PROBLEMS)
 
 
 def _http(request: HttpRequest[Any, Any, Any], exc: HTTPException) -> Response[bytes]:
@@ -139,16 +85,16 @@ def answer_exception(request: HttpRequest[Any, Any, Any], exc: Exception) -> Res
     if not isinstance(exc, GatewayError):
         _log.error("unexpected: %s", describe(exc))
         return problem(path, 500, _FAILED, type="api_error", code="internal_error")
-    known = _known(exc)
-    message, code, param = _FAILED, known.code, None
+    found = known(exc)
+    message, code, param = _FAILED, found.code, None
     if isinstance(exc, RequestError):
-        message, code, param = exc.message, exc.code or known.code, exc.param
+        message, code, param = exc.message, exc.code or found.code, exc.param
     elif isinstance(exc, Unavailable):
         message = exc.message
         _log.warning("unavailable: %s", describe(exc))
     else:
         _log.error("unexpected: %s", describe(exc))
-    headers = dict(known.headers)
+    headers = dict(found.headers)
     if isinstance(exc, TooMany) and exc.retry_after is not None:
         headers["retry-after"] = str(exc.retry_after)
-    return problem(path, known.status, message, type=known.type, param=param, code=code, headers=headers)
+    return problem(path, found.status, message, type=found.type, param=param, code=code, headers=headers)

@@ -9,7 +9,7 @@ from litestar.connection import Request as HttpRequest
 
 from gateway.errors import InvalidRequest, TooLarge
 from gateway.web.body import InFlight
-from gateway.web.openai.strict import read_object
+from gateway.wire.strict import read_object
 
 LARGEST = 64 * 1024
 """Bytes of a small body."""

@@ -9,10 +9,10 @@ import pytest
 
 from gateway.errors import TooMany, Unavailable
 from gateway.values import Image, Text
-from gateway.web.ids import is_decision_id
-from gateway.web.openai.render import answer_of, completion_body
-from gateway.web.openai.strict import read_object
-from gateway.web.openai.wire import HARMLESS, LEFT_OUT, REFUSED, TAKEN, read_chat
+from gateway.wire.chat import HARMLESS, LEFT_OUT, REFUSED, TAKEN, read_chat
+from gateway.wire.ids import is_decision_id
+from gateway.wire.render import answer_of, completion_body
+from gateway.wire.strict import read_object
 
 PATH = "/v1/chat/completions"
 TOOLS = [{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}}}]

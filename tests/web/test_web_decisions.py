@@ -15,7 +15,7 @@ from store.kit import ROOT, SECRET, outcomes
 from gateway.policy.model import ReviewsSpec
 from gateway.records import AccessV1, ReviewV1
 from gateway.store import Store
-from gateway.web.ids import new_decision_id
+from gateway.wire.ids import new_decision_id
 
 WHY = "x-gateway-why"
 

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 
 from gateway.errors import RequestError
-from gateway.web.openai.strict import read_object
-from gateway.web.openai.wire import HARMLESS, LEFT_OUT, REFUSED, TAKEN, Asked, read_chat
+from gateway.wire.chat import HARMLESS, LEFT_OUT, REFUSED, TAKEN, Asked, read_chat
+from gateway.wire.strict import read_object
 
 SCALARS = st.one_of(
     st.none(),

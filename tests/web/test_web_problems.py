@@ -8,8 +8,8 @@ import pytest
 
 import gateway
 from gateway import errors
-from gateway.web.ids import is_decision_id, new_decision_id
-from gateway.web.problems import PROBLEMS
+from gateway.wire.errors import PROBLEMS
+from gateway.wire.ids import is_decision_id, new_decision_id
 
 PATH = "/v1/chat/completions"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -205,7 +205,7 @@ async def test_what_is_no_decision_id_is_not_looked_up(client, runtime):
 
 def test_ids_sort_by_time_and_do_not_repeat(monkeypatch):
     now = [1_700_000_000_000_000_000]
-    monkeypatch.setattr("gateway.web.ids.time.time_ns", lambda: now[0])
+    monkeypatch.setattr("gateway.wire.ids.time.time_ns", lambda: now[0])
     ids = []
     for _ in range(300):
         ids.append(new_decision_id())

@@ -31,7 +31,7 @@ from gateway.web.console.finding import (
 )
 from gateway.web.console.guard import query_of, sent_form, signed_in
 from gateway.web.console.templating import page, see_other
-from gateway.web.ids import is_decision_id
+from gateway.wire.ids import is_decision_id
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime

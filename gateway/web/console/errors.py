@@ -13,7 +13,7 @@ from litestar.response import Response
 
 from gateway.errors import GatewayError, NotAuthenticated, RequestError, Unavailable, describe
 from gateway.web.console.templating import page, see_other
-from gateway.web.problems import PROBLEMS
+from gateway.wire.errors import PROBLEMS
 
 if TYPE_CHECKING:
     from gateway.store.sessions import Session

@@ -13,8 +13,8 @@ from litestar.response import Response
 
 from gateway.errors import NotFound
 from gateway.web.auth import authenticate
-from gateway.web.openai.wire import AUTO
-from gateway.web.words import quote
+from gateway.wire.chat import AUTO
+from gateway.wire.words import quote
 
 if TYPE_CHECKING:
     from gateway.bootstrap import Runtime

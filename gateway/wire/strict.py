@@ -7,7 +7,7 @@ import math
 from typing import Any, NoReturn
 
 from gateway.errors import InvalidRequest
-from gateway.web.words import kind, quote
+from gateway.wire.words import kind, quote
 
 MAX_ITEMS = 250_000
 """A bound on commas and opening brackets: each may cost an object of 56 bytes or more, from two bytes on the wire."""

@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.policy.decide import refusal_text
-from gateway.policy.decision import Admit, Refuse, Release, Withhold
+from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.records import Outcome
 from gateway.values import Choice, Completion, Text, ToolCall, Usage
+from gateway.wire.errors import error_of
 
 # Some 24 characters and the rest of the word: enough pieces for a client that shows them as they come, and few events.
 _PIECE = re.compile(r"(?s).{1,24}\S*\s?|.+")
@@ -26,6 +27,35 @@ class Answer(Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[Choice, ...]
     usage: Usage
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A decision that is answered as an error: the HTTP status, and the body in OpenAI's shape."""
+
+    status: int
+    body: dict[str, Any]
+
+
+def model_failed(outcome: Outcome) -> Reason | None:
+    """Give the reason where there is no answer because the model failed, None otherwise."""
+    reasons = outcome.final.reasons if isinstance(outcome.final, Refuse | Withhold) else ()
+    return next((reason for reason in reasons if reason.code == "model-failed"), None)
+
+
+def failure_of(outcome: Outcome, decision: str) -> Failure | None:
+    """Tell whether `outcome` is answered as an error: its model failed, or its policy refuses so."""
+    if not isinstance(outcome.final, Refuse | Withhold):
+        return None
+    failed = model_failed(outcome)
+    if failed is not None:
+        late = failed.cause == "deadline"
+        told = "did not answer within its deadline" if late else "failed"
+        message = f"the model {told}, so there is no answer; ask again later (decision {decision})"
+        return Failure(status=504 if late else 502, body=error_of(message, "api_error", None, "model_unavailable"))
+    if outcome.policy.policy.refuse_as == "error":
+        message = refusal_text(outcome.final, decision)
+        return Failure(status=400, body=error_of(message, "invalid_request_error", None, "content_filter"))
+    return None
 
 
 def answer_of(outcome: Outcome, decision: str) -> Answer:

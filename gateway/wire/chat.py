@@ -12,15 +12,19 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import NotFound
+from gateway.errors import NotFound, Unavailable
 from gateway.records.context import NUMBER_LONGEST
 from gateway.values import Image, Request
-from gateway.web.openai.fields import Body, bad, flag, known, members, wrong
-from gateway.web.openai.messages import MAX_TEXT, Draft, Link, characters, read_messages
-from gateway.web.openai.sampling import FIELDS as SAMPLING
-from gateway.web.openai.sampling import read_sampling
-from gateway.web.openai.tools import read_response_format, read_tools
-from gateway.web.words import kind, quote
+from gateway.wire.decode import Decoder
+from gateway.wire.fields import Body, bad, flag, known, members, wrong
+from gateway.wire.ids import new_decision_id
+from gateway.wire.messages import MAX_TEXT, Draft, Link, characters, read_messages
+from gateway.wire.sampling import FIELDS as SAMPLING
+from gateway.wire.sampling import read_sampling
+from gateway.wire.tools import read_response_format, read_tools
+from gateway.wire.words import kind, quote
+
+PATH = "/v1/chat/completions"
 
 AUTO = "auto"
 """The model name that stands for a department's default."""
@@ -206,3 +210,14 @@ def read_chat(body: Body, *, id: str, department: str, models: tuple[str, ...]) 
     )
     include_usage = _include_usage(body, stream=stream)
     return Asked(bare=bare, drafts=drafts, include_usage=include_usage, user=_user(body))
+
+
+async def chat_request(body: Body, decoder: Decoder, department: str, models: tuple[str, ...]) -> tuple[Request, Asked]:
+    """Make the request of `body`, with a decision id of its own and its images decoded.
+
+    Raises InvalidRequest with the field at fault, NotFound for an unknown model, and Unavailable without any.
+    """
+    if not models:
+        raise Unavailable("the department's backend serves no model; ask the gateway's operator")
+    asked = read_chat(body, id=new_decision_id(), department=department, models=models)
+    return asked.request(await decoder.images(asked.links())), asked

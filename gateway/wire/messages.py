@@ -8,8 +8,8 @@ from typing import Any, NoReturn, get_args
 from msgspec import Struct
 
 from gateway.values import Image, Role, Text, ToolCall, Turn
-from gateway.web.openai.fields import Body, bad, items, known, members, string, wrong
-from gateway.web.words import quote
+from gateway.wire.fields import Body, bad, items, known, members, string, wrong
+from gateway.wire.words import quote
 
 MAX_MESSAGES = 512
 MAX_PARTS = 1024

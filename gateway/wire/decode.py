@@ -10,7 +10,7 @@ from gateway.errors import InvalidImage, RequestError, describe
 from gateway.images import Limits, decode_image
 from gateway.stages import in_thread
 from gateway.values import Image
-from gateway.web.openai.messages import Link
+from gateway.wire.messages import Link
 
 _log = logging.getLogger("gateway.web")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from gateway.errors import InvalidRequest
-from gateway.web.words import hint, kind, quote
+from gateway.wire.words import hint, kind, quote
 
 Body = Mapping[str, Any]
 """A JSON object as it was read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.values import Sampling
-from gateway.web.openai.fields import Body, bad, integer, items, number
+from gateway.wire.fields import Body, bad, integer, items, number
 
 MAX_TOKENS = 32_768
 """The longest answer that may be asked for, in tokens."""

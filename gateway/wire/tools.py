@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from gateway.values import Text
-from gateway.web.openai.fields import Body, bad, flag, items, known, members, string, wrong
-from gateway.web.words import kind, quote
+from gateway.wire.fields import Body, bad, flag, items, known, members, string, wrong
+from gateway.wire.words import kind, quote
 
 MAX_TOOLS = 128
 MAX_DEPTH = 32
