@@ -33,6 +33,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `vault_key` or `vault_key_file` hold the keys of the vault, in place of ``vault.key`` in `data_dir`; `vault_kms` is
     a command that asks a key service, and `vault_kms_key` the key there.
+
+    `files_dir` is where the files of batches lie, encrypted (``files`` in `data_dir` unless given; all processes must
+    see the same folder), `max_file_bytes` bounds one, and `file_days` is how long they are kept. With the embedded
+    broker (``filesystem://``) `embedded_worker` lets ``gateway serve`` run a worker by itself.
     """
 
     data_dir: Path
@@ -59,7 +63,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     vault_key_file: Path | None = None
     vault_kms: str | None = None
     vault_kms_key: str = "default"
+    files_dir: Path | None = None
+    max_file_bytes: int = 4 * 1024**3
+    file_days: int = 30
+    embedded_worker: bool = True
     image_limits: Limits = Limits()
+
+    @property
+    def files(self) -> Path:
+        """Give the folder of the files of batches."""
+        return self.files_dir or self.data_dir / "files"
 
 
 _READ = {
@@ -87,6 +100,10 @@ _READ = {
     "GATEWAY_VAULT_KEY_FILE": "vault_key_file",
     "GATEWAY_VAULT_KMS": "vault_kms",
     "GATEWAY_VAULT_KMS_KEY": "vault_kms_key",
+    "GATEWAY_FILES_DIR": "files_dir",
+    "GATEWAY_MAX_FILE_BYTES": "max_file_bytes",
+    "GATEWAY_FILE_DAYS": "file_days",
+    "GATEWAY_EMBEDDED_WORKER": "embedded_worker",
 }
 """The settings by their names in the environment."""
 
@@ -116,11 +133,15 @@ def _limits(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
         found["limits_url"] = None if url is None else redis_url(url)
     except ValueError as exc:
         problems.append(f"GATEWAY_LIMITS_URL: {exc}")
-    allow = given.get("limits_allow_if_unavailable", "false").lower()
-    if allow not in ("true", "false"):
-        problems.append(f"GATEWAY_LIMITS_ALLOW_IF_UNAVAILABLE: expected `true` or `false`, got `{allow}`")
-    found["limits_allow_if_unavailable"] = allow == "true"
+    found["limits_allow_if_unavailable"] = _truth(given, "limits_allow_if_unavailable", "false", problems)
     return found
+
+
+def _truth(given: Mapping[str, str], field: str, default: str, problems: list[str]) -> bool:
+    text = given.get(field, default).lower()
+    if text not in ("true", "false"):
+        problems.append(f"GATEWAY_{field.upper()}: expected `true` or `false`, got `{text}`")
+    return text == "true"
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -167,6 +188,12 @@ def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) ->
             "GATEWAY_MAX_BODY_BYTES", given.get("max_body_bytes", str(32 * 1024 * 1024)), 1024, 2**31, problems
         ),
         in_flight=_number("GATEWAY_IN_FLIGHT", given.get("in_flight", "256"), 1, 65536, problems),
+        files_dir=Path(given["files_dir"]).expanduser().absolute() if "files_dir" in given else None,
+        max_file_bytes=_number(
+            "GATEWAY_MAX_FILE_BYTES", given.get("max_file_bytes", str(4 * 1024**3)), 1024, 2**40, problems
+        ),
+        file_days=_number("GATEWAY_FILE_DAYS", given.get("file_days", "30"), 1, 3650, problems),
+        embedded_worker=_truth(given, "embedded_worker", "true", problems),
     )
     if problems:
         raise ConfigurationError(*problems)

@@ -102,6 +102,7 @@ _ADDED = {
     ("CompletedV1", "revision"),
     *(("DecisionV1", name) for name in ("retention", "sealed")),
     ("BreakGlassV1", "claimed"),
+    ("DecisionV1", "batch"),
 }
 """Fields that came after their version: left out of the bytes at their default, which may therefore never change."""
 

@@ -194,6 +194,32 @@ class ReviewsSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True
     screened: Share = 0.0
 
 
+class WebhookSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told when a batch has ended: an address, and the environment variable that holds the key that signs.
+
+    The message is signed as Standard Webhooks has it, and holds the batch's id and counts, never content.
+    """
+
+    url: Annotated[str, Meta(pattern=r"^https?://", max_length=2000)]
+    secret_env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class BatchSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How batches use the model: nobody waits for a line, and live requests go first.
+
+    `concurrency` is how many lines are in flight at the model at once, over all workers; departments that share a model
+    share the smaller bound. `per_minute` bounds the lines that are begun in a minute. `patience` multiplies the
+    deadlines of all stages, since a late word refuses. `tries` is how often a line is tried whose model or check
+    failed. `webhook` is told when a batch has ended.
+    """
+
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 16
+    per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    patience: Annotated[float, Meta(ge=1.0, le=100.0)] = 10.0
+    tries: Annotated[int, Meta(ge=1, le=10)] = 3
+    webhook: WebhookSpec | None = None
+
+
 class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A department's policy, as its file says it.
 
@@ -218,6 +244,7 @@ class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     records: RecordsSpec = RecordsSpec()
     refuse_as: Literal["message", "error"] = "message"
     reviews: ReviewsSpec = ReviewsSpec()
+    batch: BatchSpec = BatchSpec()
     description: str = ""
 
 

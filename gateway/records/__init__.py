@@ -16,14 +16,15 @@ from gateway.records.events import (
     Event,
     HoldScopeV1,
     HoldV1,
+    ReauditV1,
     ReviewV1,
     new_id,
 )
 from gateway.records.explain import explain
 from gateway.records.make import record_of
-from gateway.records.outcome import NOTHING_SAID, Attempt, Caller, Completed, Context, Injected, Outcome
+from gateway.records.outcome import NOTHING_SAID, Attempt, BatchLine, Caller, Completed, Context, Injected, Outcome
 from gateway.records.permissions import ALL, ROLES, Permission, covers, may, require
-from gateway.records.record import ContextV1, DecisionV1, Record
+from gateway.records.record import BatchLineV1, ContextV1, DecisionV1, Record
 
 __all__ = [
     "ALL",
@@ -32,6 +33,8 @@ __all__ = [
     "ROLES",
     "AccessV1",
     "Attempt",
+    "BatchLine",
+    "BatchLineV1",
     "BreakGlassV1",
     "Caller",
     "CallerV1",
@@ -49,6 +52,7 @@ __all__ = [
     "Outcome",
     "Permission",
     "Pseudonymised",
+    "ReauditV1",
     "Record",
     "ReviewV1",
     "canonical",

@@ -200,4 +200,28 @@ class BreakGlassV1(Kept, frozen=True, kw_only=True, tag="break-glass.v1"):
     claimed: str | None = None
 
 
-Event = AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1
+class ReauditV1(Kept, frozen=True, kw_only=True, tag="reaudit.v1"):
+    """A past decision was judged again under another policy, as part of a batch; what was decided then stays.
+
+    `before` is the word of its outcome, `after` what it would have been: ``released``, ``refused``, ``withheld``,
+    ``screened``, ``asked`` (the model would have been asked, and nobody knows what it would have said) or ``unknown``
+    (what is kept does not tell). `policy` is the digest of the candidate, `source` what was judged: ``evidence`` of the
+    record, or sealed ``content``. `rule` and `reasons` are the candidate's, codes alone.
+    """
+
+    id: str
+    at: Instant
+    caller: CallerV1
+    batch: str
+    line: int
+    decision: str
+    department: str
+    policy: str
+    source: Literal["evidence", "content"]
+    before: str
+    after: str
+    rule: str | None
+    reasons: tuple[str, ...]
+
+
+Event = AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1

@@ -13,7 +13,7 @@ from gateway.records.context import context_of
 from gateway.records.digest import Digester
 from gateway.records.events import CallerV1
 from gateway.records.keep import Keeper, kept_ms
-from gateway.records.outcome import Outcome, Where
+from gateway.records.outcome import BatchLine, Outcome, Where
 from gateway.records.review_plan import due
 from gateway.values import Sampling
 
@@ -70,11 +70,18 @@ def record_of(outcome: Outcome, digester: Digester, sealed: record.SealedV1 | No
         left=handed_over(outcome.answer),
         retention=outcome.policy.policy.records.keep,
         sealed=sealed,
+        batch=None
+        if outcome.batch is None
+        else msgspec.convert(outcome.batch, record.BatchLineV1, from_attributes=True),
     )
 
 
 def _where(where: Where) -> record.WhereV1:
     return record.WhereV1(instance=where.instance, host=where.host, process=where.process)
+
+
+def _batch(line: BatchLine) -> record.BatchLineV1:
+    return msgspec.convert(line, record.BatchLineV1, from_attributes=True)
 
 
 def _sampling(sampling: Sampling) -> record.SamplingV1:

@@ -59,6 +59,15 @@ NOTHING_SAID = Context()
 """The context of a caller who said nothing."""
 
 
+class BatchLine(Struct, frozen=True, kw_only=True):
+    """The line of a batch that a request is: the batch's id, the line's number (from 1), tries, and patience."""
+
+    batch: str
+    line: int
+    tries: int
+    patience: float
+
+
 class Where(Struct, frozen=True, kw_only=True):
     """Where a gateway runs: ids of the data folder and of this start, and a keyed digest of the host's name."""
 
@@ -131,6 +140,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     clock: ClockState | None = None
     mode: Literal["enforced", "shadow"] = "enforced"
     configs: Mapping[tuple[Kind, str], str] = {}
+    batch: BatchLine | None = None
 
     @property
     def word(self) -> Literal["released", "refused", "withheld", "screened"]:

@@ -9,10 +9,12 @@ from gateway.errors import NotPermitted
 from gateway.records.outcome import Caller
 
 Permission = Literal[
-    "ask", "read", "search", "reveal", "export", "verify", "review", "hold", "erase", "figures", "keys", "break-glass"
-]
-"""What a caller may do: ask a model; read one decision; search them; see sealed content; take records away; check the
-log; judge decisions; place and release legal holds; erase sealed content; see figures; manage keys; break the glass."""
+    "ask", "batch", "read", "search", "reveal", "export", "verify", "review", "hold", "erase", "figures", "keys",
+    "break-glass",
+]  # fmt: skip
+"""What a caller may do: ask a model; push batches of requests; read one decision; search them; see sealed content; take
+records away; check the log; judge decisions; place and release legal holds; erase sealed content; see figures; manage
+keys; break the glass."""
 
 Role = Literal["caller", "operator", "platform", "officer", "auditor", "admin"]
 
@@ -23,12 +25,12 @@ ALL = "*"
 """Stands for every department, for roles that look after more than one; no model can be asked with it."""
 
 _MAY: Mapping[Role, frozenset[Permission]] = {
-    "caller": frozenset({"ask", "break-glass"}),
-    "operator": frozenset({"ask", "verify", "figures", "break-glass"}),
+    "caller": frozenset({"ask", "batch", "break-glass"}),
+    "operator": frozenset({"ask", "batch", "verify", "figures", "break-glass"}),
     "platform": frozenset({"verify", "figures"}),
     "officer": frozenset({"read", "search", "reveal", "export", "verify", "review", "hold", "erase", "figures"}),
     "auditor": frozenset({"read", "search", "export", "verify", "figures"}),
-    "admin": frozenset({"ask", "read", "search", "verify", "figures", "keys"}),
+    "admin": frozenset({"ask", "batch", "read", "search", "verify", "figures", "keys"}),
 }
 
 LENT: frozenset[Permission] = frozenset({"read", "search", "reveal"})

@@ -12,6 +12,7 @@ from gateway.records.events import (
     ErasureV1,
     HoldV1,
     Instant,
+    ReauditV1,
     ReviewV1,
 )
 from gateway.records.outcome import ClockState
@@ -107,6 +108,18 @@ class SealedV1(Kept, frozen=True, kw_only=True):
     until: Instant | None
 
 
+class BatchLineV1(Kept, frozen=True, kw_only=True):
+    """The line of a batch that was decided: the batch's id, the line's number in its file (from 1), and the tries.
+
+    `patience` is by what the stages' deadlines were multiplied: nobody waits for a batch.
+    """
+
+    batch: str
+    line: int
+    tries: int
+    patience: float
+
+
 class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     """A decision: who, what, when, where, why, outcome.
 
@@ -120,7 +133,8 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     over, after redaction, with the names and arguments of tool calls: an answer is held until it is judged, so it is
     whole or 0. Where a record of an older version says nothing of these, they are None. `retention` is the class of the
     record: how long it is to be kept at least. `sealed` says what lies of it in the vault. `review` says what makes
-    it due for review (see `gateway.records.review_plan`), None where it is not.
+    it due for review (see `gateway.records.review_plan`), None where it is not. `batch` names the line of a batch that
+    was decided, None for a live request.
     """
 
     id: str
@@ -153,6 +167,7 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     retention: Literal["6y", "10y", "6mo"] = "6y"
     sealed: SealedV1 | None = None
     review: str | None = None
+    batch: BatchLineV1 | None = None
 
 
-Record = DecisionV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1
+Record = DecisionV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1

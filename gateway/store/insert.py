@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, sqlite_turn, writer
-from gateway.store.tables import decision_log, vault
+from gateway.store.tables import batch_lines, decision_log, vault
 
 PATIENCE = 15.0
 """Seconds for one transaction; above, nobody is answered."""
@@ -38,8 +39,32 @@ class SealedRow(Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+class LineRow(Struct, frozen=True, kw_only=True):
+    """What a line of a batch came to, stored in the transaction of its record; see `gateway.store.tables.batch_lines`.
+
+    `sealed` is the line of the output or error file, encrypted with the batch's key.
+    """
+
+    batch: str
+    line: int
+    outcome: str
+    ok: bool
+    decision: str | None
+    reason: str | None
+    tries: int
+    sealed: bytes | None
+
+    def values(self) -> dict[str, object]:
+        """Give the values of the columns."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+class LineTaken(Exception):
+    """The line of a batch has its answer already, by another worker: neither record nor answer was stored again."""
+
+
 class Row(Struct, frozen=True, kw_only=True):
-    """A record as it is stored, with the content that was sealed of it.
+    """A record as it is stored, with the content that was sealed of it, and the line of a batch that it answers.
 
     `leaf` is its RFC 6962 leaf hash, SHA-256(0x00 || body).
     """
@@ -52,21 +77,26 @@ class Row(Struct, frozen=True, kw_only=True):
     leaf: bytes
     body: bytes
     sealed: SealedRow | None = None
+    line: LineRow | None = None
 
     def values(self) -> dict[str, object]:
         """Give the values of the columns."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "sealed"}
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("sealed", "line")}
 
 
-def _sealed(rows: Sequence[Row]) -> list[dict[str, object]]:
-    return [row.sealed.values() for row in rows if row.sealed is not None]
+def _besides(rows: Sequence[Row]) -> list[tuple[sa.Insert, list[dict[str, object]]]]:
+    """Give what goes into other tables with `rows`."""
+    sealed = [row.sealed.values() for row in rows if row.sealed is not None]
+    lines = [row.line.values() for row in rows if row.line is not None]
+    both = ((vault.insert(), sealed), (batch_lines.insert(), lines))
+    return [(statement, values) for statement, values in both if values]
 
 
 class Inserter(Protocol):
     """Inserts groups of rows."""
 
     async def insert(self, rows: Sequence[Row]) -> list[int]:
-        """Insert all of `rows` and their sealed content, or none; give their sequences in order, once they are durable.
+        """Insert all of `rows` and what goes with them, or none; give their sequences in order, once they are durable.
 
         Raises what SQLAlchemy raises, or TimeoutError; then it is not known whether they are there.
         """
@@ -88,9 +118,8 @@ class AsyncInserter:
         statement = decision_log.insert().returning(decision_log.c.sequence, sort_by_parameter_order=True)
         async with asyncio.timeout(PATIENCE), self._engine.begin() as connection:
             sequences = list((await connection.execute(statement, [row.values() for row in rows])).scalars())
-            sealed = _sealed(rows)
-            if sealed:
-                await connection.execute(vault.insert(), sealed)
+            for statement_, values in _besides(rows):
+                await connection.execute(statement_, values)
             return sequences
 
     async def close(self) -> None:
@@ -132,7 +161,6 @@ class SQLiteInserter:
             connection.execute(decision_log.insert(), [row.values() for row in rows])
             # The transaction holds the write lock since it began, so its rows have followed each other.
             last = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
-            sealed = _sealed(rows)
-            if sealed:
-                connection.execute(vault.insert(), sealed)
+            for statement, values in _besides(rows):
+                connection.execute(statement, values)
         return list(range(last - len(rows) + 1, last + 1))

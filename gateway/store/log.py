@@ -7,7 +7,7 @@ delete, and triggers in the database refuse both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from gateway.stages import in_thread
 from gateway.store import check, faults
 from gateway.store.check import CheckReport
 from gateway.store.engine import writer
-from gateway.store.insert import Inserter, Row
+from gateway.store.insert import Inserter, LineRow, Row
 from gateway.store.logged import Logged, logged
 from gateway.store.migrate import TROUBLE
 from gateway.store.sealer import Sealed, Sealer
@@ -59,12 +59,33 @@ class DecisionLog:
 
         Raises Unavailable where that can not be done: no answer may leave then.
         """
+        row = await self._made(outcome)
+        sequence = await self._writer.put(row)
+        return logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
+
+    async def append_line(self, outcomes: Sequence[Outcome], line: LineRow) -> tuple[Logged, ...]:
+        """Record the outcomes of one line of a batch together with its answer: all of it, or nothing.
+
+        Raises Unavailable as `append`, and LineTaken where the line is answered already.
+        """
+        rows = [await self._made(outcome) for outcome in outcomes]
+        rows[-1] = replace(rows[-1], line=line)
+        sequences = await self._writer.put_all(tuple(rows))
+        return tuple(
+            logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
+            for row, sequence, outcome in zip(rows, sequences, outcomes, strict=True)
+        )
+
+    async def append_event_line(self, event: Event, line: LineRow) -> None:
+        """Record `event` together with the line of a batch that it answers. Raises as `append_line`."""
+        await self._writer.put(replace(row_of(event), line=line))
+
+    async def _made(self, outcome: Outcome) -> Row:
         try:
             sealed = await self._sealer.seal(outcome)
             if sum(len(image.data) for image in outcome.request.images()) > _HEAVY:
-                row = await in_thread(self._row, outcome, sealed)
-            else:
-                row = self._row(outcome, sealed)
+                return await in_thread(self._row, outcome, sealed)
+            return self._row(outcome, sealed)
         except Unavailable as exc:
             check.log.error("a decision can not be sealed: %s", describe(exc))
             raise
@@ -73,8 +94,6 @@ class DecisionLog:
             raise Unavailable(
                 "the decision can not be recorded; nothing was answered; tell the gateway's operator"
             ) from None
-        sequence = await self._writer.put(row)
-        return logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
 
     async def append_event(self, event: Event) -> None:
         """Record what is done with the log, before it takes effect. Raises Unavailable where it can not be."""

@@ -36,6 +36,11 @@ RIGHTS = {
     "vault": "SELECT, INSERT, UPDATE (kek, wrapped, sealed, erasure)",
     "review_states": "SELECT, INSERT, UPDATE",
     "console_sessions": "SELECT, INSERT, UPDATE, DELETE",
+    "files": "SELECT, INSERT, UPDATE, DELETE",
+    "batches": "SELECT, INSERT, UPDATE, DELETE",
+    "jobs": "SELECT, INSERT, UPDATE, DELETE",
+    "batch_lines": "SELECT, INSERT, UPDATE (sealed), DELETE",
+    "processes": "SELECT, INSERT, UPDATE, DELETE",
 }
 """What the application needs of each table, and all that it gets. To build the index again takes the owner."""
 

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import Unavailable, describe
 from gateway.records import BreakGlassV1, DecisionV1, Record, ReviewV1, canonical
 from gateway.store import faults
-from gateway.store.insert import PATIENCE, Inserter, Row
-from gateway.store.tables import decision_log
+from gateway.store.insert import PATIENCE, Inserter, LineTaken, Row
+from gateway.store.tables import batch_lines, decision_log
 
 _GROUP = 256  # records in one transaction
 _GROUP_BYTES = 32 * 1024 * 1024  # bytes of sealed content in one transaction: above, its records wait for the next
@@ -54,8 +54,10 @@ def _unavailable(why: str) -> Unavailable:
 
 
 class _Waiting(Struct, frozen=True):
-    row: Row
-    done: asyncio.Future[int]
+    """Rows that are stored together or not at all; `done` gets the sequences."""
+
+    rows: tuple[Row, ...]
+    done: asyncio.Future[list[int]]
 
 
 class GroupWriter:
@@ -77,14 +79,21 @@ class GroupWriter:
 
     async def put(self, row: Row) -> int:
         """Store `row`; give its sequence when it is durable. Raises Unavailable where it can not be."""
+        return (await self.put_all((row,)))[0]
+
+    async def put_all(self, rows: tuple[Row, ...]) -> list[int]:
+        """Store all of `rows` or none; give their sequences when they are durable.
+
+        Raises Unavailable where that can not be, and LineTaken where a line of a batch that they answer is answered.
+        """
         if self._closing:
             raise _unavailable("the gateway is stopping; try another instance, or again later")
         if len(self._waiting) >= _WAITING:
             raise _unavailable("too many records wait for the disk; try again later")
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="decision log")
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(row, done))
+        done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(rows, done))
         self._wake.set()
         return await done
 
@@ -122,7 +131,7 @@ class GroupWriter:
         """Count those of the waiting that go into the next transaction: one at least."""
         size = 0
         for number, one in enumerate(self._waiting[: self._group]):
-            size += 0 if one.row.sealed is None else len(one.row.sealed.sealed)
+            size += sum(len(row.sealed.sealed) for row in one.rows if row.sealed is not None)
             if number and size > _GROUP_BYTES:
                 return number
         return min(self._group, len(self._waiting))
@@ -147,19 +156,23 @@ class GroupWriter:
             self._fail(group, exc)
 
     async def _insert(self, group: Sequence[_Waiting]) -> None:
-        sequences = await self._inserter.insert([one.row for one in group])
-        self._succeed(group, sequences)
+        sequences = iter(await self._inserter.insert([row for one in group for row in one.rows]))
+        self._succeed(group, [[next(sequences) for _ in one.rows] for one in group])
 
     async def _singly(self, group: Sequence[_Waiting]) -> None:
         for one in group:
             try:
                 await self._insert([one])
             except IntegrityError as exc:
-                sequence = await self._there_already(one.row)
-                if sequence is None:
-                    self._fail([one], exc)
+                sequences = [await self._there_already(row) for row in one.rows]
+                known = [sequence for sequence in sequences if sequence is not None]
+                if len(known) == len(one.rows):
+                    self._succeed([one], [known])
+                elif await self._line_taken(one.rows):
+                    if not one.done.done():
+                        one.done.set_exception(LineTaken())
                 else:
-                    self._succeed([one], [sequence])
+                    self._fail([one], exc)
             except Exception as exc:  # noqa: BLE001 - whatever it is, this one must be told and the others tried
                 self._fail([one], exc)
 
@@ -173,11 +186,23 @@ class GroupWriter:
             return None
         return int(found.sequence) if found is not None and bytes(found.body) == row.body else None
 
-    def _succeed(self, group: Sequence[_Waiting], sequences: Sequence[int]) -> None:
+    async def _line_taken(self, rows: Sequence[Row]) -> bool:
+        """Tell whether one of the lines that `rows` answer has an answer already."""
+        try:
+            async with asyncio.timeout(PATIENCE), self._engine.connect() as connection:
+                for line in (row.line for row in rows if row.line is not None):
+                    here = (batch_lines.c.batch == line.batch) & (batch_lines.c.line == line.line)
+                    if await connection.scalar(sa.select(batch_lines.c.line).where(here)) is not None:
+                        return True
+        except (StatementError, OSError, TimeoutError):
+            return False
+        return False
+
+    def _succeed(self, group: Sequence[_Waiting], sequences: Sequence[list[int]]) -> None:
         self.failing = False
-        for one, sequence in zip(group, sequences, strict=True):
+        for one, found in zip(group, sequences, strict=True):
             if not one.done.done():
-                one.done.set_result(sequence)
+                one.done.set_result(found)
 
     def _fail(self, group: Sequence[_Waiting], exc: BaseException) -> None:
         self.failing = True
