@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+from servers import cluster, redis
 from support import faulty, serve, upstream
 
-__all__ = ["faulty", "serve", "upstream"]
+__all__ = ["cluster", "faulty", "redis", "serve", "upstream"]
