@@ -1,6 +1,8 @@
 """Reduce HL7's own FHIR definitions to what an AuditEvent and a Bundle of them need: `r4.json` and `r5.json`.
 
 Run by hand when the definitions change: `python tests/fhir/reduce.py STRUCTURES TERMINOLOGY 4.0.1 4.0.1 r4.json`.
+Further arguments name other resources: those of reports, in tests/intake, are DiagnosticReport, Observation, Device
+and OperationOutcome.
 STRUCTURES is a folder of StructureDefinitions, one JSON file each; TERMINOLOGY a folder of HL7's bundles of value sets
 and code systems (`valuesets.json`, `v3-codesystems.json`), as in `definitions.json.zip` of the specification. What is
 kept is copied, never written anew: of each element its path, cardinality, types, binding, invariants and the regular
@@ -45,8 +47,8 @@ def _element(given):
     return kept
 
 
-def _structures(folder):
-    found, waiting = {}, list(ROOTS)
+def _structures(folder, roots):
+    found, waiting = {}, list(roots)
     every = {}
     for path in sorted(folder.glob("*.json")):
         body = json.loads(path.read_text())
@@ -122,8 +124,8 @@ class Terms:
         return {system: None if codes is None else sorted(set(codes)) for system, codes in systems.items()}
 
 
-def main(structures, terminology, version, terms_version, out):
-    found = _structures(Path(structures))
+def main(structures, terminology, version, terms_version, out, *roots):
+    found = _structures(Path(structures), roots or ROOTS)
     terms = Terms(Path(terminology))
     bound = {e["binding"]["valueSet"] for s in found.values() for e in s["elements"] if "binding" in e}
     sets = {url: terms.expand(url) for url in sorted(bound)}
