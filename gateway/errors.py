@@ -15,7 +15,8 @@ trouble is an exception::
     │   ├── TooLarge              413  body over the limit
     │   └── TooMany               429  more in flight than the gateway takes, or than a limit allows
     └── Unavailable               503  the log can not be written, or the gateway is starting or stopping
-        └── LogDamaged            503  a record is not as it was written
+        ├── LogDamaged            503  a record is not as it was written
+        └── FileDamaged           503  a file of a batch is not as it was written
 
 Messages are lowercase without full stop, quote the caller's words in backticks, and say what to do next. They go to the
 caller only: process logs get `describe(exc)`, which holds no message, because messages may carry a patient's text.
@@ -116,6 +117,10 @@ class Unavailable(GatewayError):
 
 class LogDamaged(Unavailable):
     """A record of the decision log is not as it was written: it is shown to nobody as if it were."""
+
+
+class FileDamaged(Unavailable):
+    """The bytes of a batch's file are not as they were written, or are gone."""
 
 
 def describe(exc: BaseException) -> str:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import Record
 from gateway.store.review_index import index_reviews, review_problem
@@ -183,7 +184,7 @@ def month_of(day: str) -> str:
     return f"M{day[:7]}"
 
 
-def insert_of(connection: Connection, table: sa.Table) -> Any:
+def insert_of(connection: Connection | AsyncConnection, table: sa.Table) -> Any:
     """Make an insert that may say what to do on a conflict: SQLite and PostgreSQL have the same words for it."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 

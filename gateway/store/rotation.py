@@ -1,6 +1,7 @@
 """Replacing the key-encryption key: each key of content is wrapped anew, the content itself is not touched.
 
-Both keys open while it runs, and it can be broken off and taken up again at any point.
+Content is what the vault holds of decisions, the files of batches, and the answers of batches that have not ended. Both
+keys open while it runs, and it can be broken off and taken up again at any point.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from gateway.store.kek import KeyRing
 from gateway.store.locked import events
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE
-from gateway.store.tables import vault
+from gateway.store.tables import batches, files, vault
 
+_TABLES: tuple[sa.Table, ...] = (vault, files, batches)  # what has keys in it, each by its id
 _BATCH = 500  # keys in one transaction
 _SETTLE = dt.timedelta(minutes=10)  # in which what was wrapped by the old key has reached the database
 
@@ -96,14 +98,16 @@ async def rotate(
         keyring.add()
     kek, _ = await keyring.wrap(secrets.token_bytes(KEY_BYTES), "probe")
     await note(engine, decisions, keyring.current(), caller)
-    done, left = 0, {}
+    done = 0
+    left: dict[str, int] = {}
     for old in sorted(await _counts(engine)):
         if old == kek:
             continue
-        wrapped, lost = await _rewrap(engine, keyring, old, progress)
-        done += wrapped
-        if lost:
-            left[old] = lost
+        for table in _TABLES:
+            wrapped, lost = await _rewrap(engine, table, keyring, old, progress)
+            done += wrapped
+            if lost:
+                left[old] = left.get(old, 0) + lost
     return Rotation(kek=kek, wrapped=done, left=left)
 
 
@@ -147,29 +151,33 @@ def _change(caller: Caller, kek: str, before: str | None, after: str | None, wha
 
 
 async def _counts(engine: AsyncEngine) -> dict[str, int]:
-    query = sa.select(vault.c.kek, sa.func.count()).where(vault.c.kek != "").group_by(vault.c.kek)
+    counts: dict[str, int] = {}
     try:
         async with engine.connect() as connection:
-            return {str(kek): int(count) for kek, count in (await connection.execute(query)).all()}
+            for table in _TABLES:
+                query = sa.select(table.c.kek, sa.func.count()).where(table.c.kek != "").group_by(table.c.kek)
+                for kek, count in (await connection.execute(query)).all():
+                    counts[str(kek)] = counts.get(str(kek), 0) + int(count)
+            return counts
     except TROUBLE as exc:
         raise Unavailable(f"the vault can not be read; {faults.hint(exc)}") from None
 
 
 async def _rewrap(
-    engine: AsyncEngine, keyring: KeyRing, old: str, progress: Callable[[int], object] | None
+    engine: AsyncEngine, table: sa.Table, keyring: KeyRing, old: str, progress: Callable[[int], object] | None
 ) -> tuple[int, int]:
-    """Wrap anew what the key `old` has wrapped; give how many were, and how many could not be opened."""
+    """Wrap anew what the key `old` has wrapped in a table; give how many were, and how many could not be opened."""
     done, lost, last = 0, 0, ""
     statement = (
-        vault.update()
-        .where(vault.c.id == sa.bindparam("of"), vault.c.kek == old, vault.c.wrapped.is_not(None))
+        table.update()
+        .where(table.c.id == sa.bindparam("of"), table.c.kek == old, table.c.wrapped.is_not(None))
         .values(kek=sa.bindparam("by"), wrapped=sa.bindparam("key"))
     )
     while True:
-        query = sa.select(vault.c.id, vault.c.wrapped).where(vault.c.kek == old, vault.c.id > last)
+        query = sa.select(table.c.id, table.c.wrapped).where(table.c.kek == old, table.c.id > last)
         try:
             async with engine.connect() as connection:
-                rows = (await connection.execute(query.order_by(vault.c.id).limit(_BATCH))).all()
+                rows = (await connection.execute(query.order_by(table.c.id).limit(_BATCH))).all()
             if not rows:
                 return done, lost
             last = str(rows[-1].id)

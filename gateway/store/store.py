@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,18 +11,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import ConfigurationError
 from gateway.records import Digester
 from gateway.store import faults
+from gateway.store.batches import Batches
 from gateway.store.configured import Configured
 from gateway.store.engine import LOCK_WAIT, make_engine, normalise, place, writer
 from gateway.store.exports import Exports
+from gateway.store.files import Files
 from gateway.store.grants import Grants
 from gateway.store.handing import Handover
 from gateway.store.holds import Holds
 from gateway.store.insert import AsyncInserter, Inserter, SQLiteInserter
+from gateway.store.jobs import Jobs
 from gateway.store.kek import KeyRing
 from gateway.store.keys import Keys
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE, upgrade
 from gateway.store.office import Office
+from gateway.store.own_keys import OwnKeys
+from gateway.store.processes import Processes
 from gateway.store.retention import Retention
 from gateway.store.reviews import Reviews
 from gateway.store.sealer import Sealer
@@ -30,6 +37,7 @@ from gateway.store.sessions import Sessions
 from gateway.store.signer import DerivedKey, KeySource, LogSigner, open_signer
 from gateway.store.sinks import Deliveries, Sink
 from gateway.store.tables import store_facts
+from gateway.store.transactions import Transactions
 from gateway.store.tree import Tree
 from gateway.store.vault import Vault
 
@@ -40,7 +48,8 @@ class Store:
     `tree` is the tree over the log, `sequencer` grows it, `signer` signs it, `handover` changes its key, and
     `deliveries` bring copies of its checkpoints elsewhere. `search` finds records; `office` gives them
     to people, and records that it did. `vault` shows sealed content, `holds` are the legal holds over it, `retention`
-    erases it, and `grants` are the rights that break-glass lends.
+    erases it, and `grants` are the rights that break-glass lends. `batches` read and write `files`, and are worked off
+    by their `jobs`; `processes` are those that work.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class Store:
         lock_wait: float = LOCK_WAIT,
         sinks: tuple[Sink, ...] = (),
         keyring: KeyRing | None = None,
+        files_dir: Path | None = None,
     ) -> None:
         self._engine = engine
         self.signer = signer
@@ -79,6 +89,11 @@ class Store:
             signer=signer,
             digester=digester,
         )
+        transactions, keys = Transactions(engine), OwnKeys(keyring)
+        self.files = Files(transactions, keys, files_dir)
+        self.batches = Batches(transactions, keys, self.decisions.append_event)
+        self.jobs = Jobs(transactions, self.batches, self.files)
+        self.processes = Processes(transactions)
 
     @classmethod
     async def open(
@@ -92,6 +107,7 @@ class Store:
         must_sign: bool = True,
         sinks: tuple[Sink, ...] = (),
         keyring: KeyRing | None = None,
+        files_dir: Path | None = None,
     ) -> Store:
         """Open the database at `url` and bring its schema up to date.
 
@@ -99,8 +115,8 @@ class Store:
         seconds to wait for another process that writes to the same SQLite file. `log_key` signs the log's checkpoints;
         where none is given it is derived from `secret`. `log_name` is the log's name, fixed at its first start. Unless
         `must_sign` a log opens also where its key is lost. `sinks` get copies of checkpoints. `keyring` holds the keys
-        of the vault; without it content is neither sealed nor shown. Raises ConfigurationError with what to do, never
-        with the password in `url`.
+        of the vault; without it content is neither sealed nor shown, and there are no batches. `files_dir` is where
+        their files lie. Raises ConfigurationError with what to do, never with the password in `url`.
         """
         digester = Digester(secret)
         engine = make_engine(normalise(url), lock_wait=lock_wait)
@@ -113,7 +129,16 @@ class Store:
             raise
         sqlite = engine.dialect.name == "sqlite"
         inserter = SQLiteInserter(engine.url, lock_wait=lock_wait) if sqlite else AsyncInserter(engine)
-        return cls(engine, digester, inserter, signer, lock_wait=lock_wait, sinks=sinks, keyring=keyring)
+        return cls(
+            engine,
+            digester,
+            inserter,
+            signer,
+            lock_wait=lock_wait,
+            sinks=sinks,
+            keyring=keyring,
+            files_dir=files_dir,
+        )
 
     async def close(self) -> None:
         """Write what waits, then close."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from gateway.errors import (
     ConfigurationError,
     Conflict,
+    FileDamaged,
     GatewayError,
     InvalidImage,
     InvalidRequest,
@@ -53,6 +54,7 @@ PROBLEMS: Mapping[type[GatewayError], Problem] = MappingProxyType(
         TooLarge: Problem(status=413, code="request_too_large"),
         TooMany: Problem(status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=_RETRY),
         LogDamaged: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
+        FileDamaged: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
         Unavailable: Problem(status=503, type="api_error", code="unavailable", headers=_RETRY),
     }
 )

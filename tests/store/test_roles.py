@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
+from store.batching import CALLER, DAY, begun, finalize, now, opened, work
 from store.kit import SECRET, outcomes, server_do
 
 from gateway.errors import ConfigurationError
@@ -74,6 +75,18 @@ async def test_the_application_works_and_can_not_rewrite(application):
         assert (await store.decisions.get(logged.id)).record.outcome == "refused"
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_the_application_works_batches_off(application, tmp_path):
+    async with opened(application, tmp_path) as store:
+        batch = await begun(store, 3)
+        await work(store, await store.jobs.claim("w"))
+        await store.jobs.reap(now() + DAY / 2)
+        await store.batches.cancel(batch.id, CALLER)
+        assert (await finalize(store)).summary.by_outcome == {"released": 1, "cancelled": 2}
+        await store.processes.beat("w", "worker", {})
+        assert (await store.files.delete(batch.input_file), await store.processes.sweep(now() + DAY)) == (True, 1)
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
