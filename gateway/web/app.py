@@ -18,7 +18,9 @@ from gateway.web.exports import export_route
 from gateway.web.health import health_routes
 from gateway.web.keys import keys_routes
 from gateway.web.log import log_routes
+from gateway.web.openai.batches import batch_routes
 from gateway.web.openai.chat import chat_route
+from gateway.web.openai.files import file_routes
 from gateway.web.openai.models import models_routes
 from gateway.web.openai.moderations import moderations_route
 from gateway.web.problems import answer_exception
@@ -43,7 +45,8 @@ async def _add_headers(message: Message, scope: Scope) -> None:
 def create_app(runtime: Runtime) -> Litestar:
     """Make the application of `runtime`, which is closed when the application stops.
 
-    Litestar logs nothing: its loggers know exceptions with their messages, and those may quote a prompt.
+    Litestar logs nothing: its loggers know exceptions with their messages, and those may quote a prompt. Who serves the
+    application sets `stopping` in its state, which tells whether the server is about to end: streams end then.
     """
     console = Console(runtime)
     in_flight = InFlight(runtime.settings.in_flight, runtime.settings.max_body_bytes)
@@ -62,6 +65,8 @@ def create_app(runtime: Runtime) -> Litestar:
             chat_route(runtime, in_flight),
             moderations_route(runtime, in_flight),
             *models_routes(runtime),
+            *file_routes(runtime),
+            *batch_routes(runtime),
             *decision_routes(runtime),
             *review_routes(runtime, in_flight),
             *keys_routes(runtime, in_flight),

@@ -59,7 +59,8 @@ def _http(request: HttpRequest[Any, Any, Any], exc: HTTPException) -> Response[b
     match status:
         case 404:
             message = (
-                f"there is no {place}; the gateway serves POST /v1/chat/completions, GET /v1/models, GET /decisions/ID"
+                f"there is no {place}; the gateway serves POST /v1/chat/completions, POST /v1/moderations, "
+                "GET /v1/models, /v1/files, /v1/batches, GET /decisions/ID"
             )
         case 405:
             message = f"{place} is not a method of this path; the `Allow` header names those that are"

@@ -11,6 +11,7 @@ import io
 import socket
 import types
 
+import aiohttp
 import pytest
 import uvicorn
 from litestar.testing import AsyncTestClient
@@ -19,9 +20,11 @@ from PIL import Image as Picture
 from gateway.errors import Unavailable
 from gateway.identity.limiter import Limiter
 from gateway.images import Limits
+from gateway.pipeline.live import Live
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.policy.model import LoadedPolicy, Policy, convert
 from gateway.records import NOTHING_SAID, Caller, Digester, Outcome, canonical, covers, record_of, require
+from gateway.store import Store, load_keyring
 from gateway.values import Budget, Choice, Completion, Text, ToolCall, Usage
 from gateway.web.app import create_app
 
@@ -33,6 +36,13 @@ KEYS = {
     "key-elsewhere": Caller(key="k5", department="pathology", roles=("caller", "officer")),
     "key-orphan": Caller(key="k6", department="nowhere", roles=("caller",)),
     "key-none": Caller(key="k7", department="radiology", roles=()),
+    "key-colleague": Caller(key="k8", department="radiology", roles=("caller",)),
+    "key-operator": Caller(key="k9", department="radiology", roles=("operator",)),
+    "key-reviewer": Caller(key="k10", department="radiology", roles=("caller", "officer")),
+    "key-everywhere": Caller(key="k11", department="*", roles=("operator",)),
+    "key-ada": Caller(key="k12", department="radiology", roles=("caller",), person="ada"),
+    "key-ada-too": Caller(key="k13", department="radiology", roles=("caller",), person="ada"),
+    "key-named-k1": Caller(key="k14", department="radiology", roles=("caller",), person="k1"),
 }
 
 
@@ -56,7 +66,8 @@ class FakeRuntime:
     """Answers with an echo, and refuses, withholds or fails on the words `fraud`, `secret`, `broken` and `slow`."""
 
     def __init__(self, **settings):
-        given = {"max_body_bytes": 4 << 20, "image_limits": Limits(), "in_flight": 8} | settings
+        given = {"max_body_bytes": 4 << 20, "image_limits": Limits(), "in_flight": 8}
+        given |= {"max_file_bytes": 8 << 20, "file_days": 30} | settings
         self.settings = types.SimpleNamespace(**given)
         self.refuse_as = "message"
         self.checks = (("log", True), ("policies", True))
@@ -64,11 +75,13 @@ class FakeRuntime:
         self.asked = []
         self.reads = []
         self.closed = False
+        self.woken = 0
         self.hold = None
         self.arrived = asyncio.Event()
         self.raises = None
         self.usage = Usage(prompt_tokens=7, completion_tokens=3)
         self.limits = Limiter()
+        self.live = Live()
         self.store = types.SimpleNamespace(office=types.SimpleNamespace(read=self._read))
 
     async def authenticate(self, token):
@@ -78,6 +91,9 @@ class FakeRuntime:
         if department == "nowhere":
             raise Unavailable(f"no policy covers the department `{department}`; ask the gateway's operator")
         return ("org/model-a", "model-b")
+
+    async def wake(self):
+        self.woken += 1
 
     async def ready(self):
         return self.checks
@@ -175,16 +191,53 @@ def png():
 
 
 @pytest.fixture
+async def batching(make_runtime, serving, tmp_path):
+    """Serve a gateway with a real store: `async with batching(url) as gate`, with its `store`, `base` and `folder`."""
+
+    @contextlib.asynccontextmanager
+    async def serve(url=f"sqlite:///{tmp_path}/log.sqlite3", **settings):
+        runtime = make_runtime(**settings)
+        folder = tmp_path / "files"
+        runtime.store = await Store.open(url, secret=bytes(32), keyring=load_keyring(tmp_path), files_dir=folder)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(runtime.store.close)
+            base = await stack.enter_async_context(serving(runtime))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+
+            async def call(method, path, key="key-caller", **more):
+                headers = {"authorization": f"Bearer {key}"} | more.pop("headers", {})
+                async with session.request(method, base + path, headers=headers, **more) as answer:
+                    return answer.status, answer.headers, await answer.read()
+
+            def client(key="key-caller"):
+                from openai import AsyncOpenAI  # takes a second, which few tests need
+
+                return AsyncOpenAI(base_url=f"{base}/v1", api_key=key, max_retries=0)
+
+            yield types.SimpleNamespace(
+                runtime=runtime,
+                store=runtime.store,
+                base=base,
+                folder=folder,
+                session=session,
+                call=call,
+                client=client,
+            )
+
+    return serve
+
+
+@pytest.fixture
 def serving():
     """Serve a runtime on a real socket: `async with serving(runtime) as base_url`."""
 
     @contextlib.asynccontextmanager
     async def serve(runtime):
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            create_app(runtime), log_config=None, access_log=False, server_header=False, lifespan="on"
-        )
+        app = create_app(runtime)
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="on")
         server = uvicorn.Server(config)
+        app.state.stopping = lambda: server.should_exit
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started:

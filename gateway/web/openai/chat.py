@@ -51,7 +51,7 @@ def chat_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler:
     async def chat(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
         caller = await authenticate(request, runtime, "ask")
         context = read_context(request)
-        with in_flight.place() as place:
+        with in_flight.place() as place, runtime.live.enter(caller.department):
             values, asked = await read(await place.read(request), caller)
             if asked.user is not None:
                 context = msgspec.structs.replace(context, user=asked.user)

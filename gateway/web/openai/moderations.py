@@ -34,7 +34,7 @@ def moderations_route(runtime: Runtime, in_flight: InFlight) -> HTTPRouteHandler
     async def moderate(request: HttpRequest[Any, Any, Any]) -> Response[bytes]:
         caller = await authenticate(request, runtime, "ask")
         context = read_context(request)
-        with in_flight.place() as place:
+        with in_flight.place() as place, runtime.live.enter(caller.department):
             requests = await read(await place.read(request), caller)
             await spend(request, runtime, caller, len(requests) - 1, asks=True)
             logged = await in_flight.finish(runtime.moderate(requests, caller, PATH, context=context))
