@@ -1,4 +1,7 @@
-"""`Settings -> Runtime`: the only place where things are joined. Nothing is built at import."""
+"""`Settings -> Runtime`: the only place where things are joined. Nothing is built at import.
+
+Over 300 lines, since what is joined, and what can be asked of it joined, is one subject.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import contextlib
 import hashlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +21,12 @@ from gateway.errors import ConfigurationError, Unavailable, describe
 from gateway.identity.limiter import Limiter
 from gateway.identity.load import load_identity
 from gateway.pipeline import Built, BuiltStages, Pipeline
+from gateway.pipeline.live import Live
 from gateway.pipeline.room import never_fits
 from gateway.pipeline.witness import Witness
 from gateway.policy.load import load_policies
 from gateway.policy.model import LoadedPolicy, convert
-from gateway.records import NOTHING_SAID, Caller, Context, Digester
+from gateway.records import NOTHING_SAID, BatchLine, Caller, Context, Digester, Outcome
 from gateway.registry import Offer, Registry, load_registry
 from gateway.settings import Settings
 from gateway.stages import Kind, ModelRef
@@ -122,8 +127,15 @@ class _Builder:
         return tuple(self._made.values())
 
 
+async def _nobody() -> None:
+    """Wake no worker: one looks by itself after a while."""
+
+
 class Runtime(Struct, frozen=True, kw_only=True):
-    """The joined gateway. `pipelines` is by department; `stages` are the distinct stage objects, closed at the end."""
+    """The joined gateway. `pipelines` is by department; `stages` are the distinct stage objects, closed at the end.
+
+    `wake` wakes a worker once there is work for it; it never raises. `live` counts the requests that are answered now.
+    """
 
     settings: Settings
     registry: Registry
@@ -132,6 +144,8 @@ class Runtime(Struct, frozen=True, kw_only=True):
     stages: tuple[Built, ...]
     limits: Limiter = msgspec.field(default_factory=Limiter)
     tokens: Tokens | None = None
+    wake: Callable[[], Awaitable[None]] = _nobody
+    live: Live = msgspec.field(default_factory=Live)
 
     async def answer(
         self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
@@ -160,6 +174,33 @@ class Runtime(Struct, frozen=True, kw_only=True):
             return await self.store.decisions.append(outcome)
 
         return tuple(await asyncio.shield(asyncio.gather(*map(one, requests))))
+
+    async def judge(
+        self,
+        request: Request,
+        caller: Caller,
+        endpoint: str,
+        *,
+        context: Context = NOTHING_SAID,
+        batch: BatchLine,
+        screen_only: bool = False,
+        gate: AbstractAsyncContextManager[object] | None = None,
+    ) -> Outcome:
+        """Decide the line of a batch by the policy of its request's department, as `answer` would, and do not log it.
+
+        All deadlines are multiplied by the line's patience; `gate` is entered around each asking of the model. With
+        `screen_only` no model is asked. Raises Unavailable where no policy covers the department.
+        """
+        pipeline = self._pipeline(request.department).patient(batch.patience, gate)
+        take = pipeline.moderate if screen_only else pipeline.run
+        return msgspec.structs.replace(await take(request, caller, endpoint, context=context), batch=batch)
+
+    def upstream(self, department: str) -> object:
+        """Give what tells the department's model from others: departments with the same one get the same object.
+
+        Raises Unavailable where no policy covers the department.
+        """
+        return self._pipeline(department).backend
 
     def models(self, department: str) -> tuple[str, ...]:
         """Name the models that a department may use; the first is the default."""
@@ -238,8 +279,12 @@ def _tokens(settings: Settings, issuers: tuple[Issuer, ...]) -> Tokens | None:
     return Tokens(issuers, settings.identity.parent, seen)
 
 
-async def bootstrap(settings: Settings) -> Runtime:
-    """Join everything. Raises ConfigurationError with every problem found, and leaves nothing open then."""
+async def bootstrap(settings: Settings, *, sequencing: bool = True) -> Runtime:
+    """Join everything. Raises ConfigurationError with every problem found, and leaves nothing open then.
+
+    Without `sequencing` nothing here grows the log's tree or delivers its checkpoints: workers of batches leave that to
+    the process that serves, and to Celery's beat.
+    """
     registry = load_registry()
     loaded = load_policies(settings.policies_dir, registry.configs())
     issuers, issuers_digest = ((), "none") if settings.identity is None else load_identity(settings.identity, loaded)
@@ -265,6 +310,7 @@ async def bootstrap(settings: Settings) -> Runtime:
             kms=settings.vault_kms,
             kms_key=settings.vault_kms_key,
         ),
+        files_dir=settings.files,
     )
     try:
         if any(policy.policy.content.keep == "sealed" for policy in loaded.values()):
@@ -275,8 +321,9 @@ async def bootstrap(settings: Settings) -> Runtime:
     except BaseException:
         await store.close()
         raise
-    store.sequencer.start()
-    store.deliveries.start()
+    if sequencing:
+        store.sequencer.start()
+        store.deliveries.start()
     return Runtime(
         settings=settings,
         registry=registry,

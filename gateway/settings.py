@@ -35,8 +35,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     a command that asks a key service, and `vault_kms_key` the key there.
 
     `files_dir` is where the files of batches lie, encrypted (``files`` in `data_dir` unless given; all processes must
-    see the same folder), `max_file_bytes` bounds one, and `file_days` is how long they are kept. With the embedded
-    broker (``filesystem://``) `embedded_worker` lets ``gateway serve`` run a worker by itself.
+    see the same folder), `max_file_bytes` bounds one, and `file_days` is how long they are kept. `queue` is the queue
+    on the broker; installations that share a broker need one each. With the embedded broker (``filesystem://``)
+    `embedded_worker` lets ``gateway serve`` run a worker by itself.
     """
 
     data_dir: Path
@@ -66,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     files_dir: Path | None = None
     max_file_bytes: int = 4 * 1024**3
     file_days: int = 30
+    queue: str = "gateway"
     embedded_worker: bool = True
     image_limits: Limits = Limits()
 
@@ -103,6 +105,7 @@ _READ = {
     "GATEWAY_FILES_DIR": "files_dir",
     "GATEWAY_MAX_FILE_BYTES": "max_file_bytes",
     "GATEWAY_FILE_DAYS": "file_days",
+    "GATEWAY_QUEUE": "queue",
     "GATEWAY_EMBEDDED_WORKER": "embedded_worker",
 }
 """The settings by their names in the environment."""
@@ -163,6 +166,9 @@ def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) ->
     public = given.get("public_url")
     if public is not None and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+/?", public):
         problems.append("GATEWAY_PUBLIC_URL: expected an address without a path, such as `https://gateway.example`")
+    queue = given.get("queue", "gateway")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", queue):
+        problems.append("GATEWAY_QUEUE: expected 1 to 64 letters, digits, `-` or `_`")
     if "vault_key" in given and "vault_key_file" in given:
         problems.append("GATEWAY_VAULT_KEY: GATEWAY_VAULT_KEY_FILE is set too; give one of the two")
     settings = Settings(
@@ -193,6 +199,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **flags: Any) ->
             "GATEWAY_MAX_FILE_BYTES", given.get("max_file_bytes", str(4 * 1024**3)), 1024, 2**40, problems
         ),
         file_days=_number("GATEWAY_FILE_DAYS", given.get("file_days", "30"), 1, 3650, problems),
+        queue=queue,
         embedded_worker=_truth(given, "embedded_worker", "true", problems),
     )
     if problems:

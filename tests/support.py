@@ -170,6 +170,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             "GATEWAY_DATA_DIR": str(data or tmp_path / f"data-{len(running)}"),
             "GATEWAY_POLICIES_DIR": str(folder),
             "GATEWAY_PORT": str(port),
+            "GATEWAY_EMBEDDED_WORKER": "false",  # a test that wants one says so, or takes the fixture `worker`
             **(env or {}),
         }
         log = tmp_path / f"serve-{len(running)}.log"
@@ -191,6 +192,65 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for served in running:
         served.kill()
+
+
+class Worker:
+    """`gateway worker` as its user runs it, in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process, self.log = process, log
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def children(self) -> list[int]:
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, timeout=20)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def wait(self, words: str, seconds: float = 60) -> None:
+        """Wait until the worker has said these words."""
+        end = time.monotonic() + seconds
+        while words not in self.output():
+            assert time.monotonic() < end and self.process.poll() is None, (words, self.output())
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    def stop(self) -> int:
+        """Ask for the end, and give the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(40)
+        finally:
+            self.kill()
+
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[StartWorker]:
+    """Start `gateway worker` with this environment, such as that of a served gateway; it takes messages then."""
+    running: list[Worker] = []
+
+    def start(env: dict[str, str], *words: str, ready: bool = True) -> Worker:
+        log = tmp_path / f"worker-{len(running)}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [*GATEWAY, "worker", *words], env=env, stdout=out, stderr=out, start_new_session=True, cwd=tmp_path
+            )
+        made = Worker(process, log)
+        running.append(made)
+        if ready:
+            made.wait("gateway: worker with")
+        return made
+
+    yield start
+    for each in running:
+        each.kill()
 
 
 def policy(upstream_url: str, **changes: str) -> str:

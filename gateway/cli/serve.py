@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
+import msgspec
 
 from gateway.cli.logs import configure_logs
 from gateway.cli.output import settings_options
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, Unavailable
 from gateway.settings import Settings, read_settings
 
 _log = logging.getLogger("gateway.serve")
+
+_BUSY, _IDLE = 2.0, 10.0  # seconds after which it is said again that as many requests are answered, or none
 
 
 def _socket(settings: Settings) -> socket.socket:
@@ -45,12 +52,44 @@ async def _first_key(runtime: Any) -> None:
     )
 
 
+async def _told(runtime: Any, ending: Callable[[], bool]) -> None:
+    """Tell the workers of batches how many live requests are answered, so that they stand back."""
+    me = f"web-{socket.gethostname()}-{os.getpid()}"
+    told: dict[str, int] | None = None
+    at = 0.0
+    while not ending():
+        load, now = runtime.live.most(), time.monotonic()
+        if load != told or now - at >= (_BUSY if load else _IDLE):
+            with contextlib.suppress(Unavailable):  # said elsewhere, as nothing is answered then
+                await runtime.store.processes.beat(me, "web", load)
+                told, at = load, now
+        await asyncio.sleep(1.0)
+    with contextlib.suppress(Unavailable):
+        await runtime.store.processes.gone(me)
+
+
+def _embedded(settings: Settings) -> Any:
+    """Start the worker that is run beside the server, where one is."""
+    from gateway.batch.broker import embedded
+    from gateway.cli.embedded import Embedded, environment
+
+    if not (settings.embedded_worker and embedded(settings)):
+        return None
+    click.echo("gateway: a worker for batches runs beside the server (--no-worker leaves it out)")
+    made = Embedded(environment(settings), beat=True, own_session=True)
+    made.start()
+    return made
+
+
 async def _serve(settings: Settings) -> None:
     import uvicorn
 
+    from gateway.batch.wake import Waker
     from gateway.bootstrap import bootstrap
+    from gateway.cli.embedded import finish
     from gateway.web.app import create_app
 
+    waker = Waker(settings)
     listener = _socket(settings)
     try:
         click.echo(f"gateway: loading policies from {settings.policies_dir}")
@@ -63,8 +102,10 @@ async def _serve(settings: Settings) -> None:
     except BaseException:
         await runtime.close()
         raise
+    runtime = msgspec.structs.replace(runtime, wake=waker.wake)
+    app = create_app(runtime)
     config = uvicorn.Config(
-        create_app(runtime),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -78,14 +119,30 @@ async def _serve(settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     where = f"[{host}]" if ":" in host else host
     click.echo(f"gateway: serving {', '.join(sorted(runtime.pipelines))} on http://{where}:{port}/v1")
-    await uvicorn.Server(config).serve(sockets=[listener])
+    server = uvicorn.Server(config)
+    app.state.stopping = lambda: server.should_exit  # streams that go on for hours end then
+    worker = _embedded(settings)
+
+    def ending() -> bool:
+        if server.should_exit and worker is not None:
+            worker.end()  # while answers under way leave
+        return server.should_exit
+
+    telling = asyncio.create_task(_told(runtime, ending))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        telling.cancel()
+        if worker is not None:
+            await finish(worker.stop())
 
 
 @click.command()
+@click.option("--no-worker", is_flag=True, help="Run no worker beside the server [GATEWAY_EMBEDDED_WORKER].")
 @settings_options("host", "port", "data_dir", "database_url", "policies_dir", "broker_url", "log_level")
-def serve(**flags: Any) -> None:
-    """Serve the OpenAI-compatible API."""
-    settings = read_settings(**flags)
+def serve(no_worker: bool, **flags: Any) -> None:
+    """Serve the OpenAI-compatible API. With the broker `filesystem://` a worker for batches runs beside it."""
+    settings = read_settings(**flags, embedded_worker="false" if no_worker else None)
     configure_logs(settings.log_level)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -14,26 +16,18 @@ from gateway.pipeline.built import BuiltStages
 from gateway.pipeline.call import Fault, call_stage
 from gateway.pipeline.coverage import coverage_of, found_in, view_of
 from gateway.pipeline.defuse import defused
+from gateway.pipeline.ending import final_of
+from gateway.pipeline.patient import patient_policy
 from gateway.pipeline.room import CONTEXT, fitted, reserved
 from gateway.pipeline.witness import Witness
-from gateway.policy.decide import admit, redact, release, wanted
-from gateway.policy.decision import Admit, Reason, Release, Retry, Withhold
+from gateway.policy.decide import admit, release, wanted
+from gateway.policy.decision import Admit, Reason, Retry, Withhold
 from gateway.policy.evidence import Audited, AuditEvidence, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
 from gateway.records import NOTHING_SAID, Attempt, Caller, Completed, Context, Injected, Outcome
 from gateway.stages import Kind, MeasuringBackend
-from gateway.values import (
-    Budget,
-    Choice,
-    Completion,
-    Demonstration,
-    Finding,
-    Prompt,
-    Request,
-    Screening,
-    Text,
-)
+from gateway.values import Budget, Choice, Completion, Demonstration, Finding, Prompt, Request, Screening, Text
 
 
 class Pipeline:
@@ -47,11 +41,27 @@ class Pipeline:
         self.policy = loaded.policy
         self._stages = stages
         self._witness = witness
+        self._gate: AbstractAsyncContextManager[object] = nullcontext()
         self._configs = {place: built.config for place, built in stages.items() if built.config is not None}
+
+    @property
+    def backend(self) -> Any:
+        """Give the model stage: departments with the same configuration of it share one object."""
+        return self._stages["backend", self.policy.backend.stage].stage
 
     def models(self) -> tuple[str, ...]:
         """Name the models that this department may use; the first is the default."""
-        return cast("tuple[str, ...]", self._stages["backend", self.policy.backend.stage].stage.models())
+        return cast("tuple[str, ...]", self.backend.models())
+
+    def patient(self, factor: float, gate: AbstractAsyncContextManager[object] | None = None) -> Pipeline:
+        """Give the same pipeline with all deadlines times `factor`. `gate` is entered around each asking of the model.
+
+        Records name the policy as it was loaded.
+        """
+        made = copy.copy(self)
+        made.policy = patient_policy(self.policy, factor)
+        made._gate = gate or self._gate
+        return made
 
     async def run(self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID) -> Outcome:
         """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged."""
@@ -61,7 +71,7 @@ class Pipeline:
         clock = time.perf_counter() - screened.ms / 1000
         prompt, broken = defused(request, found_in(screened.screening))
         attempts = await self._attempts(prompt, screened.admission, clock + self.policy.deadline.seconds)
-        final, answer = self._final(screened.admission, attempts)
+        final, answer = final_of(self.policy, screened.admission, attempts)
         return msgspec.structs.replace(
             screened, ms=(time.perf_counter() - clock) * 1000, attempts=attempts, final=final, answer=answer,
             defused=broken,
@@ -96,6 +106,10 @@ class Pipeline:
             clock=None if self._witness is None else self._witness.clock(),
             configs=self._configs,
         )
+
+    async def audit(self, prompt: Prompt, completion: Completion, number: int = 0) -> tuple[AuditEvidence, ...]:
+        """Ask the auditors alone about an answer that was given before, at that attempt."""
+        return await self._audit(prompt, completion, number, time.perf_counter() + self.policy.deadline.seconds)
 
     async def _call(
         self, kind: Kind, name: str, method: str, deadline: float, end: float, check: Any, *values: Any
@@ -162,7 +176,10 @@ class Pipeline:
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             return made(completed=None, audits=(), verdict=Withhold(reasons=(reason,), rule="demonstrations"))
         prompt = self._shown(bare, demonstrations)
-        completed = await self._complete(prompt, number, end)
+        asked = time.perf_counter()
+        async with self._gate:
+            end += time.perf_counter() - asked  # to wait for a place at the model takes nothing of the request's time
+            completed = await self._complete(prompt, number, end)
         if isinstance(completed, StageFailed):
             reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)
             return made(completed=completed, audits=(), verdict=Withhold(reasons=(reason,), rule="backend"))
@@ -189,7 +206,7 @@ class Pipeline:
     ) -> tuple[Injected | StageFailed | None, Budget | None]:
         """Inject what `budget` buys, or what fits of it, with the budget as it was cut for that."""
         injected = await self._inject(bare.request, budget, number, end)
-        backend = self._stages["backend", self.policy.backend.stage].stage
+        backend = self.backend
         if not isinstance(injected, Injected) or not isinstance(backend, MeasuringBackend):
             return injected, None
 
@@ -275,22 +292,3 @@ class Pipeline:
         return Audited(
             stage=built.name, version=built.version, ms=ms, choice=choice.index, findings=findings, attempt=number
         )
-
-    def _final(self, admission: Admit, attempts: tuple[Attempt, ...]) -> tuple[Withhold | Release, Completion | None]:
-        """Read the end off the last attempt.
-
-        Where the retry broke down, the first answer stands or falls by itself.
-        """
-        last = attempts[-1]
-        verdict = last.verdict
-        if len(attempts) == 2 and not isinstance(last.completed, Completed):
-            last = attempts[0]
-            assert isinstance(last.completed, Completed)  # noqa: S101 - a Retry is only made of an answer
-            once = msgspec.structs.replace(self.policy, over_defense=None)
-            verdict = release(once, admission, last.completed.completion, last.audits, 0)
-        if isinstance(verdict, Release) and isinstance(last.completed, Completed):
-            return verdict, redact(last.completed.completion, verdict.redactions)
-        if isinstance(verdict, Withhold):
-            return verdict, None
-        reason = Reason(code="model-failed", stage=self.policy.backend.stage, cause="nothing")
-        return Withhold(reasons=(reason,), rule="over_defense"), None  # a second Retry: `release` never gives one

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from litestar.connection import Request as HttpRequest
 
 from gateway.errors import InvalidRequest
-from gateway.policy.validate import is_code
-from gateway.records import NOTHING_SAID, PURPOSES, Context
-from gateway.records.context import APPLICATION_LONGEST, NUMBER_LONGEST, PERSON_LONGEST, is_id
+from gateway.records import NOTHING_SAID, Context
+from gateway.wire.said import checked
 from gateway.wire.words import hint, quote
 
 _PREFIX = b"x-gateway-"
+_CODE = "invalid_header"
 
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -28,30 +28,6 @@ FIELDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The headers, and the field of `Context` that each fills."""
-
-_ID = "letters, digits and `. _ @ : / + | = -`, beginning with a letter or digit"
-_NUMBER = f"1 to {NUMBER_LONGEST} printable ASCII characters; only a keyed pseudonym of them is kept"
-
-
-def _is_number(value: str) -> bool:
-    return len(value) <= NUMBER_LONGEST and value.isascii() and value.isprintable()
-
-
-_CHECKS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
-    {
-        "purpose": (PURPOSES.__contains__, f"a code of HL7's PurposeOfUse: {', '.join(PURPOSES)}"),
-        "on_behalf_of": (lambda v: is_id(v, PERSON_LONGEST), f"the person's id of at most {PERSON_LONGEST} {_ID}"),
-        "patient": (_is_number, _NUMBER),
-        "study": (_is_number, _NUMBER),
-        "task": (is_code, "a code of at most 64 letters, digits and `. _ + : -`, such as `report-draft`"),
-        "claimed_person": (lambda v: is_id(v, PERSON_LONGEST), f"an id of at most {PERSON_LONGEST} {_ID}"),
-        "claimed_application": (
-            lambda v: is_id(v, APPLICATION_LONGEST),
-            f"an id of at most {APPLICATION_LONGEST} {_ID}",
-        ),
-    }
-)
-"""By field: what is taken, and how that is told."""
 
 
 def read_context(request: HttpRequest[Any, Any, Any]) -> Context:
@@ -76,15 +52,7 @@ def context_in(headers: Iterable[tuple[bytes, bytes]]) -> Context:
             continue
         if field in said:
             _bad(name, f"`{name}` stands twice; send it once")
-        text = value.decode("latin-1").strip()
-        fits, wanted = _CHECKS[field]
-        if not text:
-            _bad(name, f"`{name}` is empty; give {wanted}, or leave it out")
-        if not fits(text):
-            # What should be a number or an id may be a name or a sentence: it is not repeated.
-            got = quote(text) if field in ("purpose", "task") else "not what is expected"
-            _bad(name, f"`{name}` is {got}; give {wanted}")
-        said[field] = text
+        said[field] = checked(field, value.decode("latin-1"), name, _CODE)
     return Context(**said) if said else NOTHING_SAID
 
 
@@ -96,4 +64,4 @@ def _misspelt(name: str) -> None:
 
 
 def _bad(name: str, message: str) -> NoReturn:
-    raise InvalidRequest(message, param=name, code="invalid_header")
+    raise InvalidRequest(message, param=name, code=_CODE)

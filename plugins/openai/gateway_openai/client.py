@@ -12,6 +12,7 @@ from yarl import URL
 from gateway.plugin import Completion, Image, Prompt, in_thread
 from gateway_openai import Config
 from gateway_openai.errors import (
+    UpstreamRefused,
     UpstreamStatus,
     UpstreamTimeout,
     UpstreamTooLarge,
@@ -125,7 +126,8 @@ class OpenAIBackend:
                 response = await asking
             async with response:
                 if response.status != 200:
-                    raise UpstreamStatus(response.status)
+                    refused = response.status in UpstreamRefused.CODES
+                    raise (UpstreamRefused if refused else UpstreamStatus)(response.status)
                 return await self._read(response)
         except TimeoutError:
             raise UpstreamTimeout("the server did not answer in time") from None

@@ -23,6 +23,12 @@ class UpstreamStatus(UpstreamError):
         self.status = status
 
 
+class UpstreamRefused(UpstreamStatus):
+    """The server is well and takes no such request: asked again, it would say the same."""
+
+    CODES = frozenset({400, 413, 414, 415, 422})
+
+
 class UpstreamTooLarge(UpstreamError):
     """The answer is over the size that is taken."""
 

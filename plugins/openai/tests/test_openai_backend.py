@@ -33,6 +33,7 @@ from gateway_openai import Config, build, gateway_backends
 from gateway_openai.errors import (
     UpstreamError,
     UpstreamNonsense,
+    UpstreamRefused,
     UpstreamStatus,
     UpstreamTimeout,
     UpstreamTooLarge,
@@ -278,6 +279,7 @@ async def test_a_status_other_than_200_fails_with_its_number(status):
         with pytest.raises(UpstreamStatus) as caught:
             await backend.complete(prompt())
     assert caught.value.status == status
+    assert isinstance(caught.value, UpstreamRefused) == (status == 400), "of the others a later try may be answered"
     assert MARKER not in str(caught.value)
 
 

@@ -1,0 +1,277 @@
+"""The engine of one worker process: it claims jobs, works them off side by side, and gives back what it does not end.
+
+Lines of jobs go into lanes, one for each model, and are begun from there; files are read and written by tasks of their
+own. What a line costs the database is its record and its answer, in one group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
+
+from gateway.batch.holding import Held, Line
+from gateway.batch.lanes import Lane, Waiting
+from gateway.batch.opening import open_lines
+from gateway.batch.paperwork import Again, Paperwork
+from gateway.batch.sharing import Lanes
+from gateway.batch.watching import Watch
+from gateway.batch.working import Working
+from gateway.errors import Unavailable, describe
+from gateway.store import LEASE, Job, JobKind, LeaseLost
+
+if TYPE_CHECKING:
+    from gateway.bootstrap import Runtime
+
+_log = logging.getLogger("gateway.batch")
+
+_LINES: tuple[JobKind, ...] = ("lines",)
+_PAPERS: tuple[JobKind, ...] = ("validate", "finalize", "webhook")
+_MOST_PAPERS = 2  # of these at once
+_BYTES = 64 * 1024 * 1024  # bytes of lines that are held at once, or one job
+_LATE = 900.0  # seconds after its time that a worker goes on where it reads or writes a file
+_GRACE = 20.0  # seconds that lines under way have where the process is to stop
+_AWAY = 5.0  # seconds between two looks for jobs at the most, while the database is away
+
+
+class Rhythm(Struct, frozen=True, kw_only=True):
+    """How often what is looked at, and how long is waited for the first time before something is tried again: seconds.
+
+    `tick`: shares, and what is to stop; `poll`: jobs, where there were none; `beat`: heartbeats. `rest` comes before a
+    line is tried again, `probe` before a model that is away is asked, `storing` before an answer is stored that the
+    database did not take.
+    """
+
+    tick: float = 1.0
+    poll: float = 0.5
+    beat: float = LEASE / 3
+    rest: float = 1.0
+    probe: float = 1.0
+    storing: float = 0.5
+
+
+class Engine:
+    """Works for one process, under the name `owner`, which no other process has.
+
+    With `processes_beat` it is counted among the workers that share the bounds of models. With `only` it works for the
+    batch with that id and for no other.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        owner: str,
+        *,
+        processes_beat: bool = True,
+        rhythm: Rhythm | None = None,
+        only: str | None = None,
+    ) -> None:
+        self._store = runtime.store
+        self._owner = owner
+        self._only = only
+        self._rhythm = rhythm or Rhythm()
+        self.lanes = Lanes(runtime, self._begin, first=self._rhythm.probe)
+        self._working = Working(
+            runtime, rest=self._rhythm.rest, storing=self._rhythm.storing, wanted=self._worth_storing
+        )
+        self._papers = Paperwork(runtime, self._working.judge_again)
+        self._held: dict[int, Held] = {}
+        self._watch = Watch(runtime.store, owner, self._held, self.lanes, self._look, beats=processes_beat)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopped: Callable[[], bool] = lambda: False
+        self._next_lines = self._next_papers = self._delay = 0.0
+        self._asked: frozenset[str] = frozenset()
+
+    async def work(self, *, seconds: float, stopped: Callable[[], bool]) -> bool:
+        """Claim and work jobs off until nothing can be claimed, `seconds` have passed or `stopped()`.
+
+        Lines under way are brought to their end then (for some seconds only, where `stopped()`), and what is held is
+        given back. True where work may remain. What a line, a model or the database does raises nothing here.
+        """
+        self._stopped = stopped
+        self._next_lines = self._next_papers = self._delay = 0.0
+        async with self._watch.over(tick=self._rhythm.tick, beat=self._rhythm.beat):
+            try:
+                return await self._claim_all(time.monotonic() + seconds)
+            finally:
+                await self._leave()
+
+    async def close(self) -> None:
+        """Say that this process works no more."""
+        await self._watch.close()
+        await self._working.close()
+
+    async def _claim_all(self, end: float) -> bool:
+        while not self._stopped():
+            if time.monotonic() >= end + (_LATE if self._busy() else 0):
+                return True
+            self._wake.clear()
+            if await self._claim():
+                continue
+            # With nothing held both kinds were asked for just now, unless the database is away.
+            if not self._held and not self._delay and not self.lanes.starved:
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._rhythm.poll / 2)
+        return True
+
+    async def _claim(self) -> bool:
+        """Claim one job where one is wanted; tell whether one was."""
+        now = time.monotonic()
+        if not self._held and not self._delay and not self.lanes.starved:
+            self._next_lines = self._next_papers = 0.0
+        try:
+            if now >= self._next_papers and self._busy() < _MOST_PAPERS:
+                job = await self._store.jobs.claim(self._owner, kinds=_PAPERS, batch=self._only)
+                if job is not None:
+                    return self._hold(job)
+                self._next_papers = now + self._rhythm.poll
+            full = self.lanes.full({h.job.department for h in self._held.values() if h.lane is self.lanes.again})
+            # Where nothing was found for the departments that were hungry, only another hungry one is news.
+            if (now >= self._next_lines or not self._asked <= full) and self._bytes() < _BYTES:
+                self._asked = full
+                job = await self._store.jobs.claim(self._owner, full=full, kinds=_LINES, batch=self._only)
+                if job is not None:
+                    return self._hold(job)
+                self._next_lines = now + self._rhythm.poll
+        except Unavailable as exc:
+            if not self._delay:
+                _log.warning("jobs can not be claimed: %s", describe(exc))
+            self._delay = min(max(2 * self._delay, self._rhythm.poll), _AWAY)
+            self._next_lines = self._next_papers = now + self._delay
+            self._asked = frozenset()
+            return False
+        self._delay = 0.0
+        return False
+
+    def _busy(self) -> int:
+        return sum(held.job.kind != "lines" for held in self._held.values())
+
+    def _bytes(self) -> int:
+        return sum(held.job.size for held in self._held.values())
+
+    def _hold(self, job: Job) -> bool:
+        lane = self.lanes.of(job.department) if job.kind == "lines" else None
+        held = self._held[job.id] = Held(job, lane)
+        if lane is not None:
+            lane.coming += job.count
+        held.task = self._spawn(self._paper(held) if lane is None else self._open(held, lane), self._tasks)
+        return True
+
+    async def _open(self, held: Held, lane: Lane) -> None:
+        """Read the lines of a job, and let them wait in their lane."""
+        lines: list[Line] = []
+        try:
+            batch, raws = await open_lines(self._store, held.job)
+            of = self._working.remembered.of
+            lines = [Line(held, batch, number, raw, of(batch.id, number)) for number, raw in raws.items()]
+            if batch.kind == "reaudit":
+                held.lane = self.lanes.again
+            held.left = set(raws)
+            held.done = not raws
+        except LeaseLost:
+            held.lost = True
+        except Unavailable as exc:
+            _log.warning("a job of lines can not be begun: %s", describe(exc))
+            held.stopping, held.again = True, Again(_AWAY)
+        finally:
+            lane.coming -= held.job.count
+            held.task = None
+            if held.lane is not None:
+                held.lane.add(lines)
+            self._look(held)
+
+    async def _paper(self, held: Held) -> None:
+        """Read or write the files of a batch, or tell of its end."""
+        try:
+            held.again = await self._papers.do(held.job)
+            held.done = held.again is None
+        except LeaseLost:
+            held.lost = True
+        finally:  # also where it is cancelled
+            held.stopping = not held.done
+            held.task = None
+            self._look(held)
+
+    def _begin(self, lane: Lane, line: Waiting, probe: bool) -> None:
+        mine = cast(Line, line)
+        mine.held.begun += 1
+        self._spawn(self._line(mine, lane, probe=probe), self._tasks)
+
+    async def _line(self, line: Line, lane: Lane, *, probe: bool) -> None:
+        held = line.held
+        try:
+            if await self._working.answer(line, lane, probe=probe):
+                held.left.discard(line.number)
+                held.done = not held.left
+                self._working.remembered.forget(line)
+        finally:
+            held.begun -= 1
+            lane.ended()
+            self._look(held)
+
+    def _worth_storing(self, line: Line) -> bool:
+        """Tell whether an answer that could not be stored is to be stored again later."""
+        return not (self._stopped() or line.held.lost)
+
+    def _look(self, held: Held) -> None:
+        """End a job of which nothing is under way any more."""
+        self._wake.set()
+        if held.settled and not held.over:
+            held.over = True
+            self._spawn(self._end(held), self._ends)
+
+    async def _end(self, held: Held) -> None:
+        again = held.again or Again(0)
+        try:
+            if held.done:
+                await self._store.jobs.done(held.job)
+            elif not held.lost:
+                await self._store.jobs.give_back(held.job, delay=again.seconds, count_attempt=again.counts)
+        except LeaseLost:
+            pass
+        except Unavailable as exc:  # its lease runs out then, and others find its lines answered
+            _log.warning("a job can not be ended: %s", describe(exc))
+        finally:
+            del self._held[held.job.id]
+            self._next_lines = self._next_papers = 0.0  # the end of one job may be the beginning of others
+            self._wake.set()
+
+    async def _leave(self) -> None:
+        """Begin nothing more, wait for what is under way, and give back what is held."""
+        grace: float | None = None
+        for held in tuple(self._held.values()):
+            if held.job.kind == "lines":
+                self._watch.stop(held)
+        for lane in self.lanes:
+            lane.breaker.settle(counts=False)
+        while self._held:
+            self._wake.clear()
+            if grace is None and self._stopped():
+                grace = time.monotonic() + _GRACE
+                for held in tuple(self._held.values()):
+                    if held.job.kind != "lines":
+                        self._watch.stop(held)
+            elif grace is not None and time.monotonic() > grace:
+                for task in tuple(self._tasks):
+                    task.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._rhythm.poll / 2)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        among.add(task)
+        task.add_done_callback(lambda done: self._ended(done, among))
+        return task
+
+    def _ended(self, task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
+        among.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            _log.error("a worker's task broke: %s", describe(exc))

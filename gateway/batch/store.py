@@ -1,0 +1,27 @@
+"""The store, as the work in the background opens it: without policies, stages and models."""
+
+from __future__ import annotations
+
+from gateway.settings import Settings
+from gateway.store import FileKey, FileSink, Store, load_keyring, load_secret, parse_sinks
+
+
+async def open_store(settings: Settings, *, must_sign: bool = False) -> Store:
+    """Open the store that the settings describe. Raises ConfigurationError."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return await Store.open(
+        settings.database_url,
+        secret=load_secret(settings.data_dir, settings.secret),
+        log_key=FileKey(settings.log_key or settings.data_dir / "log.key"),
+        log_name=settings.log_name,
+        must_sign=must_sign,
+        sinks=(FileSink(settings.data_dir / "checkpoints", folder=True), *parse_sinks(settings.checkpoint_sinks)),
+        keyring=load_keyring(
+            settings.data_dir,
+            value=settings.vault_key,
+            file=settings.vault_key_file,
+            kms=settings.vault_kms,
+            kms_key=settings.vault_kms_key,
+        ),
+        files_dir=settings.files,
+    )
