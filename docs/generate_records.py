@@ -48,6 +48,7 @@ _KINDS = {
     "erasure.v1": "Sealed content that was erased",
     "change.v1": "Changes of what decisions or access rest on",
     "break-glass.v1": "Access in an emergency",
+    "reaudit.v1": "Past decisions that were judged again under another policy",
 }
 
 Meanings = dict[tuple[str, str], tuple[str, str]]

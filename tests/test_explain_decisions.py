@@ -8,7 +8,7 @@ from store.kit import SECRET, outcomes
 
 from gateway.policy.decision import Admit
 from gateway.policy.evidence import Inspected, StageFailed
-from gateway.records import Caller, Context, Digester, explain, record_of
+from gateway.records import BatchLine, Caller, Context, Digester, explain, record_of
 from gateway.records.record import SealedV1
 
 DIGESTER = Digester(SECRET)
@@ -38,6 +38,18 @@ def test_a_refusal_is_told_in_plain_words():
         "the words of the request",
     ):
         assert said in flat
+
+
+def test_the_line_of_a_batch_is_told_in_a_sentence():
+    outcome = msgspec.structs.replace(
+        outcomes.refused(), batch=BatchLine(batch="batch_1", line=7, tries=2, patience=2.5)
+    )
+    said = (
+        "It was line 7 of the batch batch_1, decided at try 2; checks and model had 2.5 times as long as for a live "
+        "request."
+    )
+    assert said in told(outcome)
+    assert "of the batch" not in told(outcomes.refused())
 
 
 def test_a_release_after_a_retry_is_told_in_plain_words():

@@ -12,6 +12,7 @@ from gateway.records import (
     ErasureV1,
     HoldScopeV1,
     HoldV1,
+    ReauditV1,
     ReviewV1,
     canonical,
     explain,
@@ -197,6 +198,35 @@ def test_break_glass(claimed, words):
     assert told(record) == (
         f"BROKE THE GLASS{words} to read decisions of the department cardiology until 01 March 2026 at 13:00:00 UTC. "
         "The reason given: cardiac arrest. It has to be reviewed. This is the record brk_1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"after": "refused", "rule": "tiers", "reasons": ("risk:self-harm", "stage-failed:intent")},
+            "under that policy the request would have been refused by rule `tiers` (risk:self-harm and "
+            "stage-failed:intent).",
+        ),
+        (
+            {"after": "unknown", "rule": None, "reasons": ()},
+            "under that policy what is kept does not tell what would have become of it.",
+        ),
+        (
+            {"after": "later", "rule": None, "reasons": (), "source": "content"},
+            "under that policy it would have been `later`.",
+        ),
+    ],
+)
+def test_a_re_audit(more, words):
+    base = {"batch": "batch_1", "line": 3, "decision": "dec_1", "department": "radiology", "policy": "ab" * 32}
+    record = ReauditV1(id="rea_1", at=AT, caller=OFFICER, **{**base, "source": "evidence", "before": "released"} | more)
+    by = "its sealed content" if record.source == "content" else "what its record says the checks found"
+    assert told(record) == (
+        f"had dec_1 of the department radiology judged again by {by}, as line 3 of the batch batch_1, under the "
+        f"policy with the SHA-256 abababababababab…. Then it was released; {words} What was decided then stays. "
+        "This is the record rea_1."
     )
 
 

@@ -16,6 +16,7 @@ from store.kit import SECRET, outcomes
 
 from gateway.records import (
     AccessV1,
+    BatchLine,
     BreakGlassV1,
     CallerV1,
     ChangeV1,
@@ -23,6 +24,7 @@ from gateway.records import (
     ErasureV1,
     HoldScopeV1,
     HoldV1,
+    ReauditV1,
     Record,
     ReviewV1,
     record_of,
@@ -44,6 +46,8 @@ def _samples():
     base = {"at": AT, "caller": OFFICER}
     yield record_of(outcomes.released(image=b"\x89PNG"), Digester(SECRET))
     yield record_of(outcomes.refused(), Digester(SECRET))
+    line = BatchLine(batch="batch_1", line=7, tries=2, patience=10.0)
+    yield record_of(msgspec.structs.replace(outcomes.refused(), batch=line), Digester(SECRET))
     for action in ("read", "search", "reveal", "export", "verify"):
         look = {"endpoint": "/decisions", "action": action, "decisions": ("dec_1", "dec_2"), "why": "case 12"}
         yield AccessV1(id=f"acc_{action}", **base | look, filter="outcome=refused&since=2026-01-01", rows=2, until=AT)
@@ -75,6 +79,21 @@ def _samples():
     for what in ("key-created", "policy-loaded", "log-key", "something new"):
         yield ChangeV1(id=f"chg_{what}", **base, what=what, subject="k1", before=None, after="active", reason=None)
     yield BreakGlassV1(id="bgl_1", **base, department="radiology", reason="emergency", until=AT)
+    for after, rule, reasons in (("refused", "tiers", ("risk:self-harm",)), ("unknown", None, ())):
+        yield ReauditV1(
+            id=f"rea_{after}",
+            **base,
+            batch="batch_1",
+            line=3,
+            decision="dec_1",
+            department="radiology",
+            policy="ab" * 32,
+            source="evidence",
+            before="released",
+            after=after,
+            rule=rule,
+            reasons=reasons,
+        )
 
 
 SAMPLES = tuple(_samples())
@@ -110,7 +129,7 @@ def test_there_is_a_sample_of_every_kind():
 
 
 @pytest.mark.parametrize("release", ["R4", "R5"])
-@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: record.id[:14])
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 def test_every_kind_validates(record, release):
     for place in (None, PLACE):
         event = audit_event(record, place, release=release, pseudonymous=place is not None)
@@ -177,7 +196,7 @@ def test_a_refusal_is_told_as_denied_and_in_codes():
     assert audit_event(SAMPLES[0])["outcome"] == "0"
 
 
-@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: record.id[:14])
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 def test_no_value_of_a_record_is_lost(record):
     """Every string and number of the record stands somewhere in the event."""
     told = json.dumps(audit_event(record, PLACE), ensure_ascii=False)

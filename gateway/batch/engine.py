@@ -34,7 +34,6 @@ _LINES: tuple[JobKind, ...] = ("lines",)
 _PAPERS: tuple[JobKind, ...] = ("validate", "finalize", "webhook")
 _MOST_PAPERS = 2  # of these at once
 _BYTES = 64 * 1024 * 1024  # bytes of lines that are held at once, or one job
-_LATE = 900.0  # seconds after its time that a worker goes on where it reads or writes a file
 _GRACE = 20.0  # seconds that lines under way have where the process is to stop
 _AWAY = 5.0  # seconds between two looks for jobs at the most, while the database is away
 
@@ -85,6 +84,8 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._at_work = False
         self._stopped: Callable[[], bool] = lambda: False
         self._next_lines = self._next_papers = self._delay = 0.0
         self._asked: frozenset[str] = frozenset()
@@ -92,26 +93,40 @@ class Engine:
     async def work(self, *, seconds: float, stopped: Callable[[], bool]) -> bool:
         """Claim and work jobs off until nothing can be claimed, `seconds` have passed or `stopped()`.
 
-        Lines under way are brought to their end then (for some seconds only, where `stopped()`), and what is held is
-        given back. True where work may remain. What a line, a model or the database does raises nothing here.
+        Where it is the time that is over, what is under way goes on, and the next call takes it up: a model whose
+        answers take long is not left idle between two calls. Where it is `stopped()`, lines under way have some seconds
+        to end, and what is held is given back. True where work may remain. What a line, a model or the database does
+        raises nothing here.
         """
         self._stopped = stopped
         self._next_lines = self._next_papers = self._delay = 0.0
-        async with self._watch.over(tick=self._rhythm.tick, beat=self._rhythm.beat):
-            try:
-                return await self._claim_all(time.monotonic() + seconds)
-            finally:
+        async with self._turn:
+            self._at_work = True
+            await self._watch.start(tick=self._rhythm.tick, beat=self._rhythm.beat)
+        try:
+            remains = await self._claim_all(time.monotonic() + seconds)
+            if stopped():
                 await self._leave()
+        finally:
+            self._at_work = False
+        await self._rest(gone=not remains)
+        return remains
 
     async def close(self) -> None:
-        """Say that this process works no more."""
-        await self._watch.close()
+        """Give back what is held, as where work is stopped, and close what was built for it."""
+        self._stopped = lambda: True
+        await self._leave()
+        await self._rest(gone=True)
         await self._working.close()
 
+    async def _rest(self, *, gone: bool) -> None:
+        """End the watch where nothing is held; who is `gone` takes no share of the models."""
+        async with self._turn:
+            if not self._held and not self._at_work:
+                await self._watch.stop(gone=gone)
+
     async def _claim_all(self, end: float) -> bool:
-        while not self._stopped():
-            if time.monotonic() >= end + (_LATE if self._busy() else 0):
-                return True
+        while not self._stopped() and time.monotonic() < end:
             self._wake.clear()
             if await self._claim():
                 continue
@@ -243,23 +258,19 @@ class Engine:
             del self._held[held.job.id]
             self._next_lines = self._next_papers = 0.0  # the end of one job may be the beginning of others
             self._wake.set()
+            if not self._held and not self._at_work:
+                await self._rest(gone=False)
 
     async def _leave(self) -> None:
-        """Begin nothing more, wait for what is under way, and give back what is held."""
-        grace: float | None = None
+        """Begin nothing more, wait some seconds for lines under way, and give back what is held."""
+        grace = time.monotonic() + _GRACE
         for held in tuple(self._held.values()):
-            if held.job.kind == "lines":
-                self._watch.stop(held)
+            self._watch.stop_job(held)
         for lane in self.lanes:
             lane.breaker.settle(counts=False)
         while self._held:
             self._wake.clear()
-            if grace is None and self._stopped():
-                grace = time.monotonic() + _GRACE
-                for held in tuple(self._held.values()):
-                    if held.job.kind != "lines":
-                        self._watch.stop(held)
-            elif grace is not None and time.monotonic() > grace:
+            if time.monotonic() > grace:
                 for task in tuple(self._tasks):
                     task.cancel()
             with contextlib.suppress(TimeoutError):

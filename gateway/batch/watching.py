@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from gateway.batch.holding import Held
 from gateway.batch.sharing import Lanes
@@ -38,23 +38,22 @@ class Watch:
         self._look = look
         self._beats = beats
         self._away = False
+        self._tasks: list[asyncio.Task[None]] = []
 
-    @contextlib.asynccontextmanager
-    async def over(self, *, tick: float, beat: float) -> AsyncIterator[None]:
-        """Watch while something is done, every so many seconds; once before it begins."""
+    async def start(self, *, tick: float, beat: float) -> None:
+        """Look every so many seconds from now on, once before this returns; where that is so already, go on."""
         await self._quietly(self.tick)
-        tasks = [asyncio.ensure_future(self._every(tick, self.tick))]
-        tasks.append(asyncio.ensure_future(self._every(beat, self.heartbeat)))
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._tasks:
+            self._tasks = [asyncio.ensure_future(self._every(tick, self.tick))]
+            self._tasks.append(asyncio.ensure_future(self._every(beat, self.heartbeat)))
 
-    async def close(self) -> None:
-        """Say that this worker is not there any more."""
-        if self._beats:
+    async def stop(self, *, gone: bool) -> None:
+        """Look no more; `gone` says that this worker is not there any more."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if gone and self._beats:
             with contextlib.suppress(Unavailable):
                 await self._store.processes.gone(self._owner)
 
@@ -71,7 +70,7 @@ class Watch:
         for held in going:
             idle = held.lane is not None and not held.lane.share and not held.begun
             if held.job.batch in stopped or idle:  # without a place here, another worker may have one
-                self.stop(held)
+                self.stop_job(held)
 
     async def heartbeat(self) -> None:
         """Move the leases of what is held; let go of what is held no longer. Raises Unavailable."""
@@ -83,9 +82,9 @@ class Watch:
         stopped = await self._stopped(gone)
         for held in gone:
             held.lost = held.job.batch not in stopped or held.job.kind not in ("lines", "validate")
-            self.stop(held)
+            self.stop_job(held)
 
-    def stop(self, held: Held) -> None:
+    def stop_job(self, held: Held) -> None:
         """Begin no further line of a job; what is under way comes to its end, save what reads and writes files."""
         held.stopping = True
         if held.job.kind != "lines":

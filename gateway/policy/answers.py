@@ -1,11 +1,13 @@
 """The decision on an answer (`release`) and what it does to the text (`redact`). Pure.
 
-Both are offered by `gateway.policy.decide`.
+Both are offered by `gateway.policy.decide`. `verdict_on` decides on an `Answer`, of which `gateway.policy.replay` knows
+less than all: a span is needed to carry a redaction out, not to decide on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +22,47 @@ REFUSAL = "refusal"
 """The kind of a finding that says that the model has refused by itself: it never withholds."""
 
 _RANK = {"nothing-to-answer": 0, "finding": 1, "stage-missing": 2, "stage-failed": 3}
+
+
+class Answer(Protocol):
+    """A model's answer, as far as a verdict on it must know it."""
+
+    @property
+    def choices(self) -> Collection[int]:
+        """The choices, by their index."""
+        ...
+
+    def holds(self, finding: Finding, word: Audited) -> bool:
+        """Tell whether the part of a finding is one of the choice that `word` is about."""
+        ...
+
+    def obstacle(self, finding: Finding, word: Audited, span: tuple[int, int]) -> str | None:
+        """Tell, by a code, why the span of a finding can not be replaced; None where it can. The part is held."""
+        ...
+
+
+class Whole:
+    """An answer of which all is known."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._texts = {c.index: {text.id: text.text for text in reversed(c.texts())} for c in completion.choices}
+
+    @property
+    def choices(self) -> Collection[int]:
+        """See `Answer`."""
+        return self._texts.keys()
+
+    def holds(self, finding: Finding, word: Audited) -> bool:
+        """See `Answer`."""
+        return finding.part in self._texts.get(word.choice, {})
+
+    def obstacle(self, finding: Finding, word: Audited, span: tuple[int, int]) -> str | None:
+        """See `Answer`."""
+        text, (start, end) = self._texts[word.choice][finding.part], span
+        if not 0 <= start < end <= len(text):
+            return "bad-span"
+        same = finding.replacement is None or finding.replacement == text[start:end]
+        return "no-replacement" if same else None
 
 
 class _Tally(Struct):
@@ -40,12 +83,19 @@ def release(
     Every configured auditor must have a word on every choice of this `attempt`. A retry (at attempt 0 only) needs a
     policy with `over_defense`, a risk that the pre-screen really called benign, and a refusal in every choice.
     """
-    if not completion.choices:
+    return verdict_on(policy, admitted, Whole(completion), evidence, attempt)
+
+
+def verdict_on(
+    policy: Policy, admitted: Admit, answer: Answer, evidence: tuple[AuditEvidence, ...], attempt: int
+) -> Release | Withhold | Retry:
+    """Decide as `release` does on an answer of which only this much is known."""
+    choices = answer.choices
+    if not choices:
         return Withhold(reasons=(Reason(code="nothing-to-answer"),), rule="backend")
     tally = _Tally(reasons=[], redactions=[], noted=set(), excused=set(), refusing=set())
     now = tuple(word for word in evidence if word.attempt == attempt)
     specs = {spec.stage: (f"audit[{place}]", spec) for place, spec in enumerate(policy.audit)}
-    choices = {choice.index: choice for choice in completion.choices}
     for word in now:
         rule, spec = specs.get(word.stage, ("audit", None))
         if isinstance(word, StageFailed):
@@ -55,12 +105,12 @@ def release(
                 tally.reasons.append((Reason(code="stage-failed", stage=word.stage, cause=word.cause), rule))
             continue
         for finding in word.findings:
-            _weigh(finding, word, spec, rule, choices.get(word.choice), tally)
+            _weigh(finding, word, spec, rule, answer, tally)
     _count_missing(policy, choices, now, tally)
     if tally.reasons:
         ordered = sorted(dict(tally.reasons).items(), key=lambda item: _order(item[0]))
         return Withhold(reasons=tuple(reason for reason, _ in ordered), rule=ordered[0][1])
-    if attempt == 0 and policy.over_defense is not None and tally.refusing >= choices.keys():
+    if attempt == 0 and policy.over_defense is not None and tally.refusing >= set(choices):
         ceiling = policy.over_defense.benign_below
         # An excused pre-screener has not called anything benign.
         if not admitted.excused and admitted.risk < (policy.tiers[0].below if ceiling is None else ceiling):
@@ -83,24 +133,21 @@ def _count_missing(policy: Policy, choices: Collection[int], words: tuple[AuditE
                 tally.reasons.append((reason, f"audit[{place}]"))
 
 
-def _weigh(
-    finding: Finding, word: Audited, spec: AuditSpec | None, rule: str, choice: Choice | None, tally: _Tally
-) -> None:
+def _weigh(finding: Finding, word: Audited, spec: AuditSpec | None, rule: str, answer: Answer, tally: _Tally) -> None:
     """Count one finding: a reason to withhold, a redaction, a note, or a refusal of the model's own."""
 
     def withhold(cause: str | None = None) -> None:
         reason = Reason(code="finding", stage=word.stage, label=finding.kind, part=finding.part, cause=cause)
         tally.reasons.append((reason, rule))
 
-    text = None if choice is None else next((t.text for t in choice.texts() if t.id == finding.part), None)
-    if choice is None or text is None:
+    if not answer.holds(finding, word):
         withhold("unknown-part")  # a finding whose place is not known can not be acted on
     elif spec is None:
         withhold("unknown-stage")
     elif worst_share(finding.score) < spec.threshold:
         tally.noted.add(finding.kind)
     elif finding.kind == REFUSAL:
-        tally.refusing.add(choice.index)
+        tally.refusing.add(word.choice)
         tally.noted.add(finding.kind)
     elif spec.on_finding == "note":
         tally.noted.add(finding.kind)
@@ -108,18 +155,16 @@ def _weigh(
         withhold()
     elif finding.start is None or finding.end is None:
         withhold("no-span")
-    elif not 0 <= finding.start < finding.end <= len(text):
-        withhold("bad-span")
-    elif finding.replacement is None or finding.replacement == text[finding.start : finding.end]:
-        withhold("no-replacement")
+    elif (obstacle := answer.obstacle(finding, word, (finding.start, finding.end))) is not None:
+        withhold(obstacle)
     else:
         tally.redactions.append(
             Redaction(
-                choice=choice.index,
+                choice=word.choice,
                 part=finding.part,
                 start=finding.start,
                 end=finding.end,
-                replacement=finding.replacement,
+                replacement=finding.replacement or "",
                 label=finding.label or finding.kind,
             )
         )

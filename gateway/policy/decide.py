@@ -18,7 +18,7 @@ from gateway.policy.shares import worst_share
 from gateway.policy.validate import is_share
 from gateway.policy.words import refusal_text
 
-__all__ = ["admit", "redact", "refusal_text", "release", "wanted"]
+__all__ = ["admit", "redact", "refusal_text", "release", "rule_of", "wanted"]
 
 _CODES = (
     "risk", "finding", "out-of-scope", "nothing-to-answer", "scope-unknown", "stage-missing", "stage-failed",
@@ -72,7 +72,8 @@ def _tier(policy: Policy, risk: float | None) -> int | None:
     return next((place for place, tier in enumerate(policy.tiers) if risk < tier.below), None)
 
 
-def _rule(policy: Policy, stage: str) -> str:
+def rule_of(policy: Policy, stage: str) -> str:
+    """Give the path in the policy file at which a pre-screener is named."""
     place = next((place for place, spec in enumerate(policy.prescreen) if spec.stage == stage), None)
     return "prescreen" if place is None else f"prescreen[{place}]"
 
@@ -83,7 +84,7 @@ def _failures(policy: Policy, failed: Iterable[StageFailed]) -> tuple[tuple[str,
     fallen = {word.stage for word in failed}
     excused = tuple(spec.stage for spec in policy.prescreen if spec.stage in allowed & fallen)
     reasons = [
-        (Reason(code="stage-failed", stage=word.stage, cause=word.cause), _rule(policy, word.stage))
+        (Reason(code="stage-failed", stage=word.stage, cause=word.cause), rule_of(policy, word.stage))
         for word in failed
         if word.stage not in allowed
     ]
@@ -151,7 +152,7 @@ def _missing(
         # Who found the text has judged it while finding; everyone else judges it as if the user had typed it.
         judges = bool(finders) and spec.stage not in finders
         if (spec.stage, "request") not in heard or (judges and (spec.stage, "found") not in heard):
-            reasons.append((Reason(code="stage-missing", stage=spec.stage), _rule(policy, spec.stage)))
+            reasons.append((Reason(code="stage-missing", stage=spec.stage), rule_of(policy, spec.stage)))
     return reasons
 
 

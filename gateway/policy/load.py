@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +17,7 @@ from gateway.policy.schema import schema
 from gateway.policy.walk import closest, decode
 from gateway.stages import Kind
 
-__all__ = ["Offers", "load_policies", "policy_files", "schema"]
+__all__ = ["Offers", "load_candidates", "load_policies", "policy_files", "read_policy", "schema"]
 
 Offers = Mapping[Kind, Mapping[str, type[Struct]]]
 """What is installed: by kind and name of stage, the type of its configuration."""
@@ -52,6 +52,41 @@ def load_policies(folder: Path, offers: Offers) -> dict[str, LoadedPolicy]:
     return loaded
 
 
+def load_candidates(places: Iterable[Path], offers: Offers) -> dict[str, LoadedPolicy]:
+    """Load policies that are not in force, by department: each of `places` is a file of any name, or a folder.
+
+    Raises ConfigurationError as `load_policies` does, and where two are for one department.
+    """
+    loaded: dict[str, LoadedPolicy] = {}
+    lines: list[str] = []
+    for place in places:
+        files, wrong = policy_files(place) if place.is_dir() else ((place,), ())
+        lines += wrong
+        if not files and not wrong:
+            lines.append(f"{place}: holds no policy; name a file, or add `<department>.yaml`")
+        for file in files:
+            problems = Problems(file)
+            policy = _load(file, offers, problems, named=place.is_dir())
+            lines += problems.lines()
+            if policy is None:
+                continue
+            first = loaded.setdefault(policy.policy.department, policy)
+            if first is not policy:
+                lines.append(f"{file}: is for `{policy.policy.department}`, as is {first.path}; give one of the two")
+    if lines:
+        raise ConfigurationError(*lines)
+    return loaded
+
+
+def read_policy(data: bytes, file: Path, offers: Offers) -> LoadedPolicy:
+    """Read a policy of bytes that came from `file`, whatever it was named. Raises ConfigurationError."""
+    problems = Problems(file)
+    policy = _read(data, file, offers, problems, named=False)
+    if policy is None:
+        raise ConfigurationError(*problems.lines())
+    return policy
+
+
 def policy_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """List the YAML files of a folder, sorted, and the problems with what looks like one and is none."""
     try:
@@ -67,13 +102,19 @@ def policy_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     return files, tuple(f"{entry}: policies end in `.yaml`; rename it to `{entry.stem}.yaml`" for entry in odd)
 
 
-def _load(file: Path, offers: Offers, problems: Problems) -> LoadedPolicy | None:
+def _load(file: Path, offers: Offers, problems: Problems, *, named: bool = True) -> LoadedPolicy | None:
     data = read_bytes(file, problems)
-    root = None if data is None else parse(data, problems)
-    if data is None or root is None:
+    return None if data is None else _read(data, file, offers, problems, named=named)
+
+
+def _read(data: bytes, file: Path, offers: Offers, problems: Problems, *, named: bool) -> LoadedPolicy | None:
+    """Read a policy; where it is `named` by its department its file must be, too."""
+    root = parse(data, problems)
+    if root is None:
         return None
     policy = decode(root, Policy, "", problems)
-    _check_department(root, file, problems)
+    if named:
+        _check_department(root, file, problems)
     _check_stages(root, offers, problems)
     _check_tiers(root, problems)
     _check_between(root, problems)

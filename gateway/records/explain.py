@@ -99,7 +99,18 @@ def _asked(record: DecisionV1) -> str:
     asker, stream = who(record.caller), ", as a stream" if record.stream else ""
     return (
         f"{asker[0].upper()}{asker[1:]} asked the model `{record.model}` through {record.endpoint}{stream}. "
-        f"What a model could have read: {listed(tuple(held))}."
+        f"What a model could have read: {listed(tuple(held))}.{_line(record)}"
+    )
+
+
+def _line(record: DecisionV1) -> str:
+    """Tell of which line of a batch it was; nothing of a live request."""
+    line = record.batch
+    if line is None:
+        return ""
+    return (
+        f" It was line {line.line} of the batch {line.batch}, decided at try {line.tries}; checks and model had "
+        f"{line.patience:g} times as long as for a live request."
     )
 
 

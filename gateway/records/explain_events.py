@@ -10,6 +10,7 @@ from gateway.records.events import (
     Event,
     HoldScopeV1,
     HoldV1,
+    ReauditV1,
     ReviewV1,
 )
 from gateway.records.explain_context import moment, who
@@ -22,8 +23,10 @@ _DID = {
     "search": "searched the log",
     "reveal": "was shown sealed content",
     "export": "took records away",
+    "download": "took a file of a batch away",
     "verify": "checked the log",
     "pseudonym": "looked up the pseudonym of a number",
+    "reaudit": "had sealed content judged again",
 }
 
 _VERDICTS = {
@@ -50,6 +53,8 @@ def told(record: Event) -> str:
             text = _change(record)
         case BreakGlassV1():
             text = _break_glass(record)
+        case ReauditV1():
+            text = _reaudit(record)
     return f"{start} {text} This is the record {record.id}."
 
 
@@ -137,4 +142,26 @@ def _break_glass(record: BreakGlassV1) -> str:
     return (
         f"BROKE THE GLASS{claimed} to read decisions of the department {record.department} until "
         f"{moment(record.until)}. {_why(record.reason)} It has to be reviewed."
+    )
+
+
+_AFTER = {
+    "released": "the answer would have left",
+    "refused": "the request would have been refused",
+    "withheld": "the answer would have been withheld",
+    "screened": "the request would have passed the screening",
+    "asked": "the model would have been asked, and nobody knows what it would have said",
+    "unknown": "what is kept does not tell what would have become of it",
+}
+
+
+def _reaudit(record: ReauditV1) -> str:
+    by = "what its record says the checks found" if record.source == "evidence" else "its sealed content"
+    after = _AFTER.get(record.after, f"it would have been `{record.after}`")
+    rule = "" if record.rule is None else f" by rule `{record.rule}`"
+    why = f" ({listed(record.reasons)})" if record.reasons else ""
+    return (
+        f"had {record.decision} of the department {record.department} judged again by {by}, as line {record.line} of "
+        f"the batch {record.batch}, under the policy with the SHA-256 {short(record.policy)}. Then it was "
+        f"{record.before}; under that policy {after}{rule}{why}. What was decided then stays."
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, assert_never
 
-from gateway.records.events import AccessV1, BreakGlassV1, ChangeV1, ErasureV1, HoldV1, ReviewV1
+from gateway.records.events import AccessV1, BreakGlassV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
 from gateway.records.record import DecisionV1, Record
 from gateway.records.shapes import AdmitV1, CompletedV1, FailedV1, InjectedV1, RefuseV1, WithholdV1
 
@@ -65,6 +65,8 @@ COLUMNS: Mapping[str, Kind] = MappingProxyType(
         "left": "int",
         "ms": "float",
         "erased": "text",
+        "batch": "text",
+        "line": "int",
         "subjects": "text",
         "verdict": "text",
         "confirms": "bool",
@@ -143,6 +145,20 @@ def _own(record: Record) -> dict[str, Cell]:
             return changed | {"action": record.what, "subjects": record.subject}
         case BreakGlassV1():
             return {"department": record.department, "until": record.until, "why": record.reason}
+        case ReauditV1():
+            return {
+                "action": record.source,
+                "department": record.department,
+                "policy": record.department,
+                "policy_digest": record.policy,
+                "rule": record.rule,
+                "reasons": " ".join(record.reasons) or None,
+                "batch": record.batch,
+                "line": record.line,
+                "subjects": record.decision,
+                "before": record.before,
+                "after": record.after,
+            }
         case _:
             assert_never(record)
 
@@ -175,6 +191,8 @@ def _decision(record: DecisionV1) -> dict[str, Cell]:
         "left": record.left,
         "ms": record.ms,
         "erased": " ".join(record.erased) or None,
+        "batch": None if record.batch is None else record.batch.batch,
+        "line": None if record.batch is None else record.batch.line,
     }
     for attempt in record.attempts:  # the last asking is what counted
         stages += [one.stage for one in (attempt.injected, attempt.completed, *attempt.audits) if one is not None]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 from msgspec.structs import replace
 
 from gateway.records.digest import Digester
-from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReviewV1
+from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
 from gateway.records.record import ContextV1, DecisionV1, Record
 
 WITHHELD = "withheld"
@@ -93,6 +93,8 @@ class Pseudonyms:
                 )
             case BreakGlassV1():
                 return replace(record, caller=caller, reason=WITHHELD, claimed=self._maybe(record.claimed))
+            case ReauditV1():
+                return replace(record, caller=caller)
 
 
 def _left_out(text: _T) -> _T | str:

@@ -7,8 +7,8 @@ delete, and triggers in the database refuse both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -111,6 +111,20 @@ class DecisionLog:
         """Give the record with this id, None where there is none. Raises LogDamaged where it was changed."""
         rows = await self._read(sa.select(decision_log).where(decision_log.c.id == id))
         return stored_of(rows[0]) if rows else None
+
+    async def several(self, ids: Collection[str]) -> dict[str, Stored | LogDamaged]:
+        """Give the records that there are of `ids`, some hundreds at the most; where one was changed, the exception."""
+        found: dict[str, Stored | LogDamaged] = {}
+        for row in await self._read(sa.select(decision_log).where(decision_log.c.id.in_(ids))):
+            try:
+                found[row.id] = stored_of(row)
+            except LogDamaged as exc:
+                found[row.id] = exc
+        return found
+
+    def keyed(self, domain: Literal["prompt", "answer"], data: bytes) -> str:
+        """Give the digest by which a record stands for these bytes; see `gateway.records.content`."""
+        return self._digester.digest(domain, data)
 
     async def recent(
         self, limit: int, department: str | None = None, *, kind: str = "decision.v1"

@@ -123,6 +123,23 @@ class Search:
                 return
             low = rows[-1].position + 1
 
+    async def ids(self, filter_: Filter, *, chunk: int = 5000) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give the ids of all records that meet the filter, as `stream` gives the records; Unavailable."""
+        high = (await self.complete()).size
+        low = 0
+        while low < high:
+            span = Span(low, high)
+
+            def work(connection: Connection, span: Span = span) -> tuple[tuple[int, str], ...]:
+                return _ids(connection, find(connection, filter_, span, chunk, OLDEST))
+
+            rows = await self._run(work)
+            if rows:
+                yield tuple(id_ for _, id_ in rows)
+            if len(rows) < chunk:
+                return
+            low = rows[-1][0] + 1
+
     async def count(self, filter_: Filter) -> int:
         """Count the records that meet the filter, exactly. Raises Unavailable."""
         return (await self._run(lambda connection: tally(connection, filter_))).total
@@ -205,6 +222,13 @@ def _complete(connection: Connection) -> Complete:
     query = sa.select(entries.c.sequence, entries.c.at).where(entries.c.position == size - 1)
     last = connection.execute(query).first()
     return Complete(size=size, sequence=0 if last is None else last.sequence, at=None if last is None else last.at)
+
+
+def _ids(connection: Connection, positions: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """Give places with the ids of their records, in order."""
+    query = sa.select(entries.c.position, entries.c.id)
+    rows = [row for some in parts(positions) for row in connection.execute(query.where(entries.c.position.in_(some)))]
+    return tuple(sorted((int(position), str(id_)) for position, id_ in rows))
 
 
 def _read(connection: Connection, positions: Sequence[int]) -> tuple[Found, ...]:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Collection
 from typing import Any
 
-from gateway.records import ALL, AccessV1, Caller, DecisionV1, HoldV1, Record, ReviewV1
+from gateway.records import ALL, AccessV1, Caller, DecisionV1, HoldV1, ReauditV1, Record, ReviewV1
 from gateway.store.search import Found
 from gateway.store.search_traits import DIMENSIONS, traits_of
 
@@ -48,7 +48,7 @@ def open_to(record: Record, viewer: Caller) -> bool:
     """
     if viewer.department == ALL or "admin" in viewer.roles:
         return True
-    if isinstance(record, DecisionV1 | ReviewV1):
+    if isinstance(record, DecisionV1 | ReviewV1 | ReauditV1):
         return record.department == viewer.department
     caller = record.caller
     return caller.department == viewer.department and "admin" not in caller.roles and caller.grant is None
@@ -69,6 +69,8 @@ def _event(record: Record, whole: bool, subjects: Collection[str]) -> dict[str, 
             values |= {"verdict": record.verdict, "confirms": record.confirms, "assignee": record.assignee}
         case HoldV1():
             values |= {"hold": record.hold}
+        case ReauditV1():
+            values |= {"batch": record.batch, "before": record.before, "after": record.after, "source": record.source}
         case _:
             pass
     return values

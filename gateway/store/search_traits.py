@@ -2,13 +2,13 @@
 
 =============  ==========================================================================================
 `model`        of the last answer; of a decision without one, the model that was asked for
-`rule`         of the final decision
+`rule`         of the final decision; of a re-audit, the candidate's
 `reason`       code of the first reason; verdict of a review; cause of an erasure
 `modality`     of the first image, by DICOM; else as the modality stage saw it
-`action`       of a look, review or hold; what was changed; ``erased``; ``break-glass``
+`action`       of a look, review or hold; what was changed; ``erased``; ``break-glass``; ``reaudit``
 `application`  of the caller; else the one that the request claimed
 `person`       of the caller; else on whose behalf; else the one that the request claimed
-`department`   of the decision, review or emergency; else the caller's
+`department`   of the decision, review, re-audit or emergency; else the caller's
 =============  ==========================================================================================
 """
 
@@ -28,6 +28,7 @@ from gateway.records import (
     DecisionV1,
     ErasureV1,
     HoldV1,
+    ReauditV1,
     Record,
     ReviewV1,
 )
@@ -133,6 +134,15 @@ def traits_of(record: Record) -> Traits:
             return _event(record, (record.subject,), action=record.what)
         case BreakGlassV1():
             return _event(record, (), action="break-glass")
+        case ReauditV1():
+            return _event(
+                record,
+                (record.decision,),
+                action="reaudit",
+                reason=record.reasons[0].partition(":")[0] if record.reasons else None,
+                rule=record.rule,
+                policy_digest=record.policy,
+            )
 
 
 def _given(value: str | None) -> tuple[str, ...]:
@@ -153,12 +163,14 @@ def _subjects(record: Record, about: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _event(
-    record: AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1,
+    record: AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1,
     about: tuple[str, ...],
     *,
     action: str,
     endpoint: str | None = None,
     reason: str | None = None,
+    rule: str | None = None,
+    policy_digest: str | None = None,
 ) -> Traits:
     columns = columns_of(record)
     values: dict[str, str | int | None] = {
@@ -167,7 +179,9 @@ def _event(
         "endpoint": endpoint,
         "key": record.caller.key,
         "application": record.caller.application,
+        "rule": rule,
         "reason": reason,
+        "policy_digest": policy_digest,
         "action": action,
     }
     person = record.caller.person

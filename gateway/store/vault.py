@@ -76,6 +76,31 @@ class Vault:
             )
         return await self._show(decision, caller, endpoint, "look", why=box.why, now=now, until=box.until)
 
+    async def reaudit(self, decision: DecisionV1, caller: Caller, endpoint: str, why: str, batch: str) -> ContentV1:
+        """Open the content of a decision, to be judged again in a batch; recorded before it is opened.
+
+        What is erased is told of first, without a record: nothing is looked at. Raises as `reveal` does.
+        """
+        require(caller, "reveal")
+        why = check_reason(why)
+        if not covers(caller, decision.department) or decision.sealed is None:
+            await self._decision(decision.id, caller)
+        row = await self._row(decision.id)
+        if row is not None and row.erasure is not None:
+            raise NotFound(await self._erased(decision.id, row.erasure), code="content_erased")
+        access = AccessV1.of(
+            caller=caller,
+            endpoint=endpoint,
+            decisions=(decision.id,),
+            at=dt.datetime.now(dt.UTC),
+            action="reaudit",
+            why=why,
+            filter=f"batch={batch}",
+            rows=1,
+        )
+        await self._decisions.append_event(access)
+        return await self._open(decision)
+
     async def ready(self) -> None:
         """Have the key that wraps, and note it in the log where it is new. Raises ConfigurationError or Unavailable."""
         if self._keyring is not None:
@@ -156,12 +181,15 @@ class Vault:
             raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
         return None
 
-    async def _open(self, decision: DecisionV1) -> ContentV1:
+    async def _row(self, id: str) -> Any | None:  # noqa: A002 - the word for it on the wire
         try:
             async with self._engine.connect() as connection:
-                row = (await connection.execute(sa.select(vault).where(vault.c.id == decision.id))).first()
+                return (await connection.execute(sa.select(vault).where(vault.c.id == id))).first()
         except TROUBLE as exc:
             raise Unavailable(f"the vault can not be read; {faults.hint(exc)}") from None
+
+    async def _open(self, decision: DecisionV1) -> ContentV1:
+        row = await self._row(decision.id)
         if row is not None and row.erasure is not None:
             raise NotFound(await self._erased(decision.id, row.erasure), code="content_erased")
         problem = vault_problem(decision, row)

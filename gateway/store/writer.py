@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import Unavailable, describe
-from gateway.records import BreakGlassV1, DecisionV1, Record, ReviewV1, canonical
+from gateway.records import BreakGlassV1, DecisionV1, ReauditV1, Record, ReviewV1, canonical
 from gateway.store import faults
 from gateway.store.insert import PATIENCE, Inserter, LineTaken, Row
 from gateway.store.tables import batch_lines, decision_log
@@ -36,7 +36,9 @@ def columns_of(record: Record) -> dict[str, object]:
         "id": record.id,
         "kind": record.__struct_config__.tag,
         "department": (
-            record.department if isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1) else record.caller.department
+            record.department
+            if isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
+            else record.caller.department
         ),
         "outcome": record.outcome if isinstance(record, DecisionV1) else None,
         "at": record.at,

@@ -217,6 +217,8 @@ async def test_nothing_to_do_is_told_at_once(quick_bench):
         engine = bench.engine(beats=True)
         async with asyncio.timeout(5):
             assert await engine.work(seconds=60, stopped=lambda: False) is False
+        assert await bench.store.processes.live("worker") == (), "who has nothing to do takes no share"
+        assert await engine.work(seconds=60, stopped=lambda: True) is True
         assert await bench.store.processes.live("worker") == ("worker-1",)
         await engine.close()
         assert await bench.store.processes.live("worker") == ()

@@ -173,9 +173,8 @@ async def test_tries_are_counted_over_jobs_that_come_back(quick_bench):
         bench.model.failing = {"bad": 99}
         batch = await bench.submit("bad", "good")
         engine = bench.engine(rest=0.001)
-        for _ in range(4):
-            await engine.work(seconds=0.05, stopped=lambda: False)
-            await lapse(bench)
+        for asked in range(1, 4):
+            await engine.work(seconds=20, stopped=lambda asked=asked: bench.model.asked.count("bad") >= asked)
         await bench.run(engine)
         assert ids((await bench.ended(batch))[1]) == ["bad"]
         assert bench.model.asked.count("bad") == 3
@@ -258,6 +257,46 @@ async def test_a_worker_that_is_told_to_stop_gives_its_lines_to_the_next(quick_b
         output, errors = await bench.ended(batch)
         assert ids(output) == names(64) and errors == []
         assert len(bench.model.asked) == 64
+
+
+async def test_a_line_that_takes_longer_than_its_call_goes_on(open_bench):
+    async with open_bench() as bench:
+        batch = await bench.submit("one")
+        bench.model.hold = asyncio.Event()
+        engine = bench.engine(beats=True, beat=0.02)
+        moved, heartbeat = [], bench.store.jobs.heartbeat
+
+        async def counted(owner, ids):
+            moved.append(await heartbeat(owner, ids))
+            return moved[-1]
+
+        bench.store.jobs.heartbeat = counted
+        assert await engine.work(seconds=0.5, stopped=lambda: False) is True
+        assert bench.model.at_once == 1
+        moved.clear()
+        await holds(lambda: len(moved) > 1 and all(moved))
+        assert await engine.work(seconds=0.05, stopped=lambda: False) is True
+        bench.model.hold.set()
+        await holds(bench.decisions)
+        await holds(lambda: not engine._watch._tasks)
+        await bench.run(engine)
+        assert ids((await bench.ended(batch))[0]) == ["one"]
+        assert bench.model.asked == ["one"]
+
+
+async def test_a_worker_that_closes_between_two_calls_gives_back_what_is_under_way(quick_bench, monkeypatch):
+    monkeypatch.setattr("gateway.batch.engine._GRACE", 0.1)
+    async with quick_bench() as bench:
+        batch = await bench.submit("one")
+        bench.model.hold = asyncio.Event()
+        engine = bench.engine("old", beats=True)
+        assert await engine.work(seconds=0.3, stopped=lambda: False) is True
+        await engine.close()
+        assert await bench.store.jobs.waiting() == 1
+        assert await bench.store.processes.live("worker") == ()
+        bench.model.hold.set()
+        await bench.run(bench.engine("new"))
+        assert ids((await bench.ended(batch))[0]) == ["one"]
 
 
 async def test_a_worker_whose_lines_hang_stops_all_the_same(quick_bench, monkeypatch):
@@ -439,6 +478,8 @@ async def test_a_batch_cancelled_while_its_file_is_read_ends(quick_bench):
 
 
 async def test_past_decisions_are_judged_again_and_reported(quick_bench, monkeypatch):
+    closed = []
+
     class ReauditLines:
         def __init__(self, runtime):
             self.runtime = runtime
@@ -459,13 +500,18 @@ async def test_past_decisions_are_judged_again_and_reported(quick_bench, monkeyp
         async def report(self, batch, results):
             return b"|".join([line async for line in results])
 
+        async def close(self):
+            closed.append(self)
+
     monkeypatch.setitem(sys.modules, "gateway.batch.reaudit", types.SimpleNamespace(ReauditLines=ReauditLines))
     async with quick_bench() as bench:
         lines = [{"custom_id": f"dec_{n}", "decision": f"dec_{n}"} for n in (1, 2, 3)]
         batch = await bench.submit(*lines, chat("dec_4"), kind="reaudit", endpoint="reaudit")
-        await bench.run()
+        engine = bench.engine()
+        await bench.run(engine)
+        await engine.close()
         output, errors = await bench.ended(batch)
-        assert output == [{"line": 1}, {"line": 3}]
+        assert output == [{"line": 1}, {"line": 3}] and len(closed) == 1
         assert [line.get("line", line.get("custom_id")) for line in errors] == [2, "dec_4"]
         ended = await bench.batch(batch)
         report = b"".join([piece async for piece in bench.store.files.read(ended.report_file)])

@@ -12,7 +12,7 @@ from batch.reauditing import OFFICER, POLICY, SEALED, Judge, world
 from store.kit import SECRET, outcomes
 
 from gateway.batch.reaudit_plan import Options, configs_of
-from gateway.batch.reaudit_start import ENDPOINT, report_of, work_off
+from gateway.batch.reaudit_start import ENDPOINT, begin, report_of, work_off
 from gateway.errors import NotPermitted
 from gateway.pipeline import Built
 from gateway.policy.load import read_policy
@@ -206,7 +206,7 @@ async def test_a_stage_configured_otherwise_is_not_taken_for_the_candidates(sqli
 
 async def test_lines_that_can_not_be_judged_are_told_and_the_rest_is_judged(sqlite_url, tmp_path):
     async with world(sqlite_url, tmp_path) as here:
-        ids = await here.decide("what is it", "a fraud")
+        ids = await here.decide("what is it", "a fraud", policy=SEALED)
         store, named = here.store, (ids[0], "dec_nobody", "acc_1", ids[1])
         lines = [json.dumps({"custom_id": id_, "decision": id_}) for id_ in named]
         lines += ['{"custom_id": "x"}', "{", json.dumps({"custom_id": "y", "decision": "z"})]
@@ -243,6 +243,46 @@ async def test_lines_that_can_not_be_judged_are_told_and_the_rest_is_judged(sqli
         assert (good, bad[0]["error"]["code"]) == ([], "candidate_unusable")
         none = {**options, "candidates": {"pathology": options["candidates"]["radiology"]}}
         assert (await run(none))[2][0]["error"]["code"] == "candidate_unusable"
+
+        # Who may not see content has none opened, also where the batch was made past the command.
+        looking = Options(candidates=here.candidate(POLICY), content=True, all_stages=True, why="look again").plain()
+        _, good, bad = await run(looking, msgspec.structs.replace(OFFICER, roles=("auditor",)))
+        assert (good, [line["error"]["code"] for line in bad].count("not_permitted")) == ([], 2)
+        assert not [one for one in await here.events(AccessV1) if one.action == "reaudit"]
+
+        _damage(sqlite_url, ids[0])
+        _, good, bad = await run(options)
+        assert [line["decision"] for line in good] == ids[1:]
+        assert (bad[0]["custom_id"], bad[0]["error"]["code"]) == (ids[0], "damaged_record")
+
+
+def _damage(url, id_):
+    """Change a byte of a record, as whoever holds the file can."""
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    (body,) = connection.execute("SELECT body FROM decision_log WHERE id = ?", (id_,)).fetchone()
+    changed = bytes(body).replace(b'"stream":false', b'"stream":true ')
+    connection.execute("UPDATE decision_log SET body = ? WHERE id = ?", (changed, id_))
+    connection.commit()
+    connection.close()
+
+
+async def test_the_command_works_for_its_own_batch_and_for_no_other(url, tmp_path):
+    async with world(url, tmp_path) as here:
+        await here.decide("what is it", "a fraud")
+        await here.store.sequencer.catch_up()
+        filter_ = parse_filter([("kind", "decision.v1"), ("since", "2026-01-01")])
+        wanted = Options(candidates=here.candidate(POLICY))
+        first, _ = await begin(here.store, here.runtime.settings, filter_, OFFICER, wanted)
+        second, _ = await begin(here.store, here.runtime.settings, filter_, OFFICER, wanted)
+        seen = []
+        ended = await work_off(here.runtime, second, seen.append)
+        assert ended.status == "completed"
+        assert (seen[-1].total, seen[-1].completed, seen[-1].by_outcome) == (2, 2, {"judged": 2})
+        left = await here.store.batches.get(first.id)
+        assert (left.status, left.total) == ("validating", None)
+        assert (await work_off(here.runtime, first)).status == "completed"
 
 
 async def test_who_may_not_has_none_made(sqlite_url, tmp_path):

@@ -16,6 +16,7 @@ from gateway.records import (
     ErasureV1,
     HoldScopeV1,
     HoldV1,
+    ReauditV1,
     ReviewV1,
     record_of,
 )
@@ -85,7 +86,7 @@ def event(rng, number, at, known):
     """Make a record that is no decision, speaking of some of `known`."""
     about = tuple(rng.sample(known, min(len(known), rng.randrange(3)))) or ("dec_nothing",)
     head = {"at": at, "caller": caller(rng)}
-    match rng.randrange(6):
+    match rng.randrange(7):
         case 0:
             return AccessV1(
                 id=f"acc_{number}", endpoint="/decisions", action=rng.choice(("read", "search")), decisions=about,
@@ -108,6 +109,12 @@ def event(rng, number, at, known):
             return ChangeV1(
                 id=f"chg_{number}", what="key-created", subject="k1", before=None, after=None, reason=None, **head
             )
+        case 5:
+            return ReauditV1(
+                id=f"rea_{number}", batch="batch_1", line=1, decision=about[0], department=rng.choice(DEPARTMENTS),
+                policy="3" * 64, source="evidence", before="released", after="refused", rule="tiers",
+                reasons=rng.choice(((), ("risk:self-harm",))), **head,
+            )  # fmt: skip
         case _:
             until = at + dt.timedelta(hours=1)
             return BreakGlassV1(id=f"bg_{number}", department="radiology", reason="a bleed", until=until, **head)
@@ -135,7 +142,7 @@ def said(record, field):
     if field == "kind":
         return tag
     if field == "department":
-        own = isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1)
+        own = isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
         return record.department if own else record.caller.department
     if field == "key":
         return record.caller.key
@@ -164,8 +171,12 @@ def said(record, field):
     if field in ("person", "application"):
         return getattr(record.caller, field)
     if field == "action":
-        fixed = {"erasure.v1": "erased", "break-glass.v1": "break-glass"}.get(tag)
+        fixed = {"erasure.v1": "erased", "break-glass.v1": "break-glass", "reaudit.v1": "reaudit"}.get(tag)
         return fixed or (record.what if isinstance(record, ChangeV1) else record.action)
+    if isinstance(record, ReauditV1) and field in ("rule", "policy_digest"):
+        return record.rule if field == "rule" else record.policy
+    if isinstance(record, ReauditV1) and field == "reason":
+        return "risk" if record.reasons else None
     if field == "reason":
         return {"review.v1": "verdict", "erasure.v1": "cause"}.get(tag) and (
             record.verdict if isinstance(record, ReviewV1) else record.cause
@@ -180,6 +191,8 @@ def subjects(record):
             found |= {*record.decisions}
         case ReviewV1():
             found |= {record.decision, record.refers}
+        case ReauditV1():
+            found.add(record.decision)
         case HoldV1():
             found |= {record.hold, *record.scope.decisions}
         case ChangeV1():

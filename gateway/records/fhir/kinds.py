@@ -9,7 +9,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Struct
 
-from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReviewV1
+from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
 from gateway.records.fhir import codes, words
 from gateway.records.record import DecisionV1, Record
 from gateway.records.shapes import RefuseV1, WithholdV1
@@ -96,6 +96,7 @@ def _decision(record: DecisionV1) -> Event:
             _entity("study", study, codes.ROLE_DOMAIN, resource="ImagingStudy"),
             _entity("model", record.model, codes.ROLE_DOMAIN, resource="Device"),
             _entity("policy", f"{policy.department} {policy.revision} {policy.digest}", codes.ROLE_SECURITY),
+            None if record.batch is None else _entity("batch", record.batch.batch, codes.ROLE_JOB),
         ),
         department=record.department,
     )
@@ -104,6 +105,7 @@ def _decision(record: DecisionV1) -> Event:
 _LOOKS: Mapping[str, tuple[codes.Coding, str]] = {
     "read": (codes.READ, "R"),
     "reveal": (codes.READ, "R"),
+    "reaudit": (codes.READ, "R"),
     "search": (codes.SEARCH, "E"),
     "export": (codes.SEARCH, "R"),
 }
@@ -198,6 +200,22 @@ def _break_glass(record: BreakGlassV1) -> Event:
     )
 
 
+def _reaudit(record: ReauditV1) -> Event:
+    return Event(
+        type=codes.QUERY,
+        subtype=(_own("reaudit", record.after),),
+        action="E",
+        description=" ".join(filter(None, (record.before, record.after, record.rule, *record.reasons))),
+        purposes=("HQUALIMP",),
+        about=_entities(
+            _entity("record", record.decision, codes.ROLE_JOB),
+            _entity("batch", record.batch, codes.ROLE_JOB),
+            _entity("policy", record.policy, codes.ROLE_SECURITY),
+        ),
+        department=record.department,
+    )
+
+
 def event_of(record: Record) -> Event:
     """Tell what `record` is as an audit event."""
     match record:
@@ -215,6 +233,8 @@ def event_of(record: Record) -> Event:
             return _change(record)
         case BreakGlassV1():
             return _break_glass(record)
+        case ReauditV1():
+            return _reaudit(record)
         case _:
             assert_never(record)
 
