@@ -70,9 +70,7 @@ def record_of(outcome: Outcome, digester: Digester, sealed: record.SealedV1 | No
         left=handed_over(outcome.answer),
         retention=outcome.policy.policy.records.keep,
         sealed=sealed,
-        batch=None
-        if outcome.batch is None
-        else msgspec.convert(outcome.batch, record.BatchLineV1, from_attributes=True),
+        batch=None if outcome.batch is None else _batch(outcome.batch),
     )
 
 
