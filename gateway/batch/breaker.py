@@ -77,7 +77,7 @@ class Breaker:
         return self._run
 
     def spared(self) -> None:
-        """Note that a probe has ended without asking the model: another may follow at once."""
+        """Note that a probe has ended: where it has told nothing, another may follow at once."""
         self._probing = False
 
     def outage(self, run: int) -> bool:

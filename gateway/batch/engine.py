@@ -175,33 +175,34 @@ class Engine:
     def _hold(self, job: Job) -> bool:
         lane = self.lanes.of(job.department) if job.kind == "lines" else None
         held = self._held[job.id] = Held(job, lane)
-        if lane is not None:
+        if lane is None:
+            held.task = self._spawn(self._paper(held), lambda: self._papered(held))
+        else:
             lane.coming += job.count
-        held.task = self._spawn(self._paper(held) if lane is None else self._open(held, lane), self._tasks)
+            held.task = self._spawn(self._open(held), lambda: self._opened(held, lane))
         return True
 
-    async def _open(self, held: Held, lane: Lane) -> None:
+    async def _open(self, held: Held) -> None:
         """Read the lines of a job, and let them wait in their lane."""
-        lines: list[Line] = []
         try:
             batch, raws = await open_lines(self._store, held.job)
-            of = self._working.remembered.of
-            lines = [Line(held, batch, number, raw, of(batch.id, number)) for number, raw in raws.items()]
-            if batch.kind == "reaudit":
-                held.lane = self.lanes.again
-            held.left = set(raws)
-            held.done = not raws
         except LeaseLost:
             held.lost = True
+            return
         except Unavailable as exc:
             _log.warning("a job of lines can not be begun: %s", describe(exc))
             held.stopping, held.again = True, Again(_AWAY)
-        finally:
-            lane.coming -= held.job.count
-            held.task = None
-            if held.lane is not None:
-                held.lane.add(lines)
-            self._look(held)
+            return
+        of = self._working.remembered.of
+        lane = self.lanes.again if batch.kind == "reaudit" else self.lanes.of(batch.department)
+        held.lane, held.left, held.done = lane, set(raws), not raws
+        lane.add([Line(held, batch, number, raw, of(batch.id, number)) for number, raw in raws.items()])
+
+    def _opened(self, held: Held, lane: Lane) -> None:
+        lane.coming -= held.job.count
+        held.task = None
+        held.stopping = held.stopping or not (held.done or held.left)  # it broke
+        self._look(held)
 
     async def _paper(self, held: Held) -> None:
         """Read or write the files of a batch, or tell of its end."""
@@ -210,27 +211,34 @@ class Engine:
             held.done = held.again is None
         except LeaseLost:
             held.lost = True
-        finally:  # also where it is cancelled
-            held.stopping = not held.done
-            held.task = None
-            self._look(held)
+
+    def _papered(self, held: Held) -> None:
+        held.stopping = not held.done
+        held.task = None
+        self._look(held)
 
     def _begin(self, lane: Lane, line: Waiting, probe: bool) -> None:
         mine = cast(Line, line)
         mine.held.begun += 1
-        self._spawn(self._line(mine, lane, probe=probe), self._tasks)
+        self._spawn(self._line(mine, lane, probe=probe), lambda: self._lined(mine, lane, probe=probe))
 
     async def _line(self, line: Line, lane: Lane, *, probe: bool) -> None:
-        held = line.held
         try:
-            if await self._working.answer(line, lane, probe=probe):
-                held.left.discard(line.number)
-                held.done = not held.left
-                self._working.remembered.forget(line)
-        finally:
-            held.begun -= 1
-            lane.ended()
-            self._look(held)
+            answered = await self._working.answer(line, lane, probe=probe)
+        except BaseException:
+            line.held.stopping = True  # it comes again with its job
+            raise
+        if answered:
+            line.held.left.discard(line.number)
+            line.held.done = not line.held.left
+            self._working.remembered.forget(line)
+
+    def _lined(self, line: Line, lane: Lane, *, probe: bool) -> None:
+        line.held.begun -= 1
+        if probe:
+            lane.breaker.spared()  # where it has not asked the model, another may follow at once
+        lane.ended()
+        self._look(line.held)
 
     def _worth_storing(self, line: Line) -> bool:
         """Tell whether an answer that could not be stored is to be stored again later."""
@@ -241,7 +249,8 @@ class Engine:
         self._wake.set()
         if held.settled and not held.over:
             held.over = True
-            self._spawn(self._end(held), self._ends)
+            self._ends.add(task := asyncio.get_running_loop().create_task(self._end(held)))
+            task.add_done_callback(self._ends.discard)
 
     async def _end(self, held: Held) -> None:
         again = held.again or Again(0)
@@ -276,13 +285,16 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._rhythm.poll / 2)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], after: Callable[[], None]) -> asyncio.Task[None]:
+        """Begin a task; `after` is called at its end, also where it is cancelled before its first step."""
         task = asyncio.get_running_loop().create_task(work)
-        among.add(task)
-        task.add_done_callback(lambda done: self._ended(done, among))
-        return task
+        self._tasks.add(task)
 
-    def _ended(self, task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
-        among.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            _log.error("a worker's task broke: %s", describe(exc))
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (exc := task.exception()) is not None:
+                _log.error("a worker's task broke: %s", describe(exc))
+            after()
+
+        task.add_done_callback(ended)
+        return task

@@ -103,4 +103,4 @@ class Line:
     @property
     def pictured(self) -> bool:
         """Tell whether it may hold images: they are decoded and read by few lines at once."""
-        return b"image" in self.raw if self.prepared is None else self.prepared.pictured
+        return b"image_url" in self.raw if self.prepared is None else self.prepared.pictured

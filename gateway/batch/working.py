@@ -55,7 +55,6 @@ class Working:
     async def answer(self, line: Line, lane: Lane, *, probe: bool) -> bool:
         """Try a line once; tell whether it has its answer. Where it has not, it waits in its lane or its job stops."""
         place = Place(lane.places, self._images if line.pictured else None)
-        told = False
         try:
             if line.batch.kind == "reaudit":
                 return await self._again(line)
@@ -68,7 +67,7 @@ class Working:
             tries = line.failures.count(lane.breaker) + 1
             outcomes = await self._answering.judge(line.batch, line.number, line.prepared, tries, place)
             place.looked()
-            run, told = self._tell(lane, model_answered(outcomes), probe=probe)
+            run = self._tell(lane, model_answered(outcomes), probe=probe)
             if transient(outcomes):
                 self._note(line, run)
                 if not await self._is_last(line, lane, run):
@@ -81,17 +80,12 @@ class Working:
             return await self._broken(line, lane, exc)
         finally:
             place.looked()
-            if probe and not told:
-                lane.breaker.spared()
 
-    def _tell(self, lane: Lane, answered: bool | None, *, probe: bool) -> tuple[int | None, bool]:
-        """Tell the breaker how the model did: gives the run that a failure belongs to, and whether there was a word."""
-        if answered is None:
-            return None, False
+    def _tell(self, lane: Lane, answered: bool | None, *, probe: bool) -> int | None:
+        """Tell the breaker how the model did, where it was asked; give the run that a failure belongs to."""
         if answered:
             lane.breaker.succeeded()
-            return None, True
-        return lane.breaker.failed(probe=probe), True
+        return lane.breaker.failed(probe=probe) if answered is False else None
 
     async def _is_last(self, line: Line, lane: Lane, run: int | None) -> bool:
         """Tell whether a failure is to be recorded as the line's answer; else let the line be tried again."""

@@ -217,7 +217,7 @@ def _why(cause: str, asked: Asked) -> str:
     match cause:
         case "raised:UpstreamUnreachable":
             return "it can not be reached; start it, or name another with --url"
-        case "raised:UpstreamStatus":
+        case "raised:UpstreamStatus" | "raised:UpstreamRefused":
             return f"it answers with an error; look at its log, at --model `{asked.model}`, and at OPENAI_API_KEY"
         case "deadline" | "raised:UpstreamTimeout":
             return f"none came within {asked.deadline:g} s; give it longer with --deadline"
