@@ -27,7 +27,7 @@ def _commands() -> list[str]:
                     tell(found, f"{words} {name}")
             return
         arguments = " ".join(p.make_metavar(context) for p in command.params if isinstance(p, click.Argument))
-        options = [p for p in command.params if isinstance(p, click.Option)]
+        options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         lines.append(f"- `{' '.join(filter(None, (words, arguments)))}` — {command.get_short_help_str(200)}")
         lines.extend(f"  - `{max(o.opts, key=len)}`{' — ' + o.help if o.help else ''}" for o in options)
 

@@ -1,16 +1,17 @@
-"""The command line: `gateway serve`, `demo`, `evaluate`, `policy`, `plugins`, `keys`, `log`, `worker`, `migrate`."""
+"""The command line: `gateway serve`, `worker`, `batch`, `demo`, `evaluate`, `policy`, `keys`, `log` and others."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import click
 
 from gateway import __version__
+from gateway.cli.lazy import Lazy
 from gateway.errors import GatewayError
 
 _COMMANDS = {
+    "batch": "gateway.cli.batch:batch",
     "demo": "gateway.cli.demo:demo",
     "evaluate": "gateway.cli.evaluate:evaluate",
     "holds": "gateway.cli.vault:holds",
@@ -27,21 +28,8 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    """Imports a command's module only when it is called, so that no command waits for another's libraries."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        del ctx
-        place = _COMMANDS.get(name)
-        if place is None:
-            return None
-        module, _, attribute = place.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+class _Main(Lazy):
+    """Tells the gateway's own errors, each in a line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -55,7 +43,7 @@ class _Lazy(click.Group):
             ctx.exit(2)
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Main, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
     """Med-VLM Safety Gateway: evidence from plugins, decisions from policies, a record before every answer."""
