@@ -271,7 +271,8 @@ async def test_a_line_that_takes_longer_than_its_call_goes_on(open_bench):
             return moved[-1]
 
         bench.store.jobs.heartbeat = counted
-        assert await engine.work(seconds=0.5, stopped=lambda: False) is True
+        while not bench.model.arrived.is_set():
+            assert await engine.work(seconds=0.1, stopped=lambda: False) is True
         assert bench.model.at_once == 1
         moved.clear()
         await holds(lambda: len(moved) > 1 and all(moved))
@@ -290,7 +291,8 @@ async def test_a_worker_that_closes_between_two_calls_gives_back_what_is_under_w
         batch = await bench.submit("one")
         bench.model.hold = asyncio.Event()
         engine = bench.engine("old", beats=True)
-        assert await engine.work(seconds=0.3, stopped=lambda: False) is True
+        while not bench.model.arrived.is_set():
+            assert await engine.work(seconds=0.1, stopped=lambda: False) is True
         await engine.close()
         assert await bench.store.jobs.waiting() == 1
         assert await bench.store.processes.live("worker") == ()
