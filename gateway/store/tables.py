@@ -1,4 +1,7 @@
-"""The tables, as SQLAlchemy sees them; `migrations/` makes them, and a test compares the two."""
+"""The tables, as SQLAlchemy sees them; `migrations/` makes them, and a test compares the two.
+
+All of them in one file, over 300 lines: it is the one place that says what the database holds.
+"""
 
 from __future__ import annotations
 
