@@ -2,18 +2,19 @@
 
 import pytest
 from batch.kit import bench
-from store.kit import postgres_database
+from store.kit import fill_sqlite, postgres_database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
 
 
 @pytest.fixture(params=BOTH)
 async def url(request, tmp_path):
-    """The URL of an empty database, once of each kind."""
+    """The URL of a database that holds the schema and nothing else, once of each kind."""
     if request.param == "sqlite":
+        await fill_sqlite(tmp_path / "log.sqlite3")
         yield f"sqlite:///{tmp_path}/log.sqlite3"
         return
-    async with postgres_database() as made:
+    async with postgres_database(schema=True) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ from e2e.batch_kit import Mixed, check_exactly_once, logged, results, wait
 from servers import Cluster, Redis
 from support import Serve, StartWorker, Upstream, faulty_policy
 
-SECONDS = float(os.environ.get("GATEWAY_TEST_CHAOS", "20"))
+SECONDS = float(os.environ.get("GATEWAY_TEST_CHAOS", "15"))
 RATE = 60  # lines a second that the slow upstream lets through: 6 at once, a tenth of a second each
 
 

@@ -1,6 +1,6 @@
 """`kill -9` at random moments under load, of the gateway and of the database: every answer that left has its record.
 
-Ten times each in an ordinary run; `GATEWAY_TEST_KILLS=50` asks for more.
+Six times each in an ordinary run; `GATEWAY_TEST_KILLS=50` asks for more.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from support import Serve, Served, faulty_policy
 
 from gateway.store.engine import make_engine, normalise
 
-KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "6"))
 
 
 def _hammer(served: Served, key: str, answered: set[str], stop: threading.Event) -> None:

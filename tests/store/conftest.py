@@ -6,7 +6,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 from store.batching import opened
-from store.kit import SECRET, postgres_database
+from store.kit import SECRET, fill_sqlite, postgres_database
 from store.sealing import raw
 
 from gateway.store import Store
@@ -16,17 +16,20 @@ BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
 
 @pytest.fixture(params=BOTH)
 async def url(request, tmp_path):
-    """The URL of an empty database, once of each kind."""
+    """The URL of a database, once of each kind: empty, or with the schema where the test asks for a store besides."""
+    schema = "store" in request.fixturenames
     if request.param == "sqlite":
+        if schema:
+            await fill_sqlite(tmp_path / "log.sqlite3")
         yield f"sqlite:///{tmp_path}/log.sqlite3"
         return
-    async with postgres_database() as made:
+    async with postgres_database(schema=schema) as made:
         yield made
 
 
 @pytest.fixture
 async def store(url):
-    """An open store on an empty database, once of each kind."""
+    """An open store without a record, once of each kind."""
     opened = await Store.open(url, secret=SECRET)
     yield opened
     await opened.close()
