@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` shows the main job, `make test` passes the tests. Each sets up what it needs.
-.PHONY: help setup demo serve test lint bench results screen defence second-model docs lock clean
+.PHONY: help setup demo serve test test-started test-others lint bench results screen defence second-model docs lock clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
@@ -28,8 +28,16 @@ lint: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# In two halves at once: the tests of STARTED start processes and wait for them, all others compute.
+STARTED := tests/browser tests/cli tests/contract tests/docker tests/docs tests/e2e tests/evaluation
 test: lint
-	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-started test-others
+
+test-started:
+	@$(BIN)/python -m pytest $(STARTED)
+
+test-others:
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(STARTED))
 
 bench: setup
 	@for file in $$(ls bench/*.py | grep -v upstream); do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -4,7 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.bootstrap import _Builder, config_digest
+from gateway.bootstrap import config_digest
+from gateway.bootstrap.building import Builder
 from gateway.plugin import ModelRef, NoConfig, Stage
 from gateway.policy.model import Duration, LoadedPolicy, Policy, convert
 from gateway.registry import HOOKS, Offer, Registry
@@ -37,7 +38,7 @@ class Model(ScriptedBackend):
         Model.made += 1
 
 
-def builder() -> _Builder:
+def builder() -> Builder:
     offers: dict[str, dict[str, Any]] = {kind: {} for kind in HOOKS.values()}
     for kind, stage in (
         ("prescreener", Stage("asks", Asking, Asks, asks="model")),
@@ -47,7 +48,7 @@ def builder() -> _Builder:
         ("auditor", Stage("audits", NoConfig, lambda _: FixedAuditor())),
     ):
         offers[kind][stage.name] = Offer(kind=kind, name=stage.name, distribution="test", version="1", stage=stage)  # type: ignore[arg-type]  # one of HOOKS
-    return _Builder(Registry(offers=offers))  # type: ignore[arg-type]  # by the kinds' names
+    return Builder(Registry(offers=offers))  # type: ignore[arg-type]  # by the kinds' names
 
 
 def loaded(*refs: dict[str, Any], backend: dict[str, Any] | None = None) -> LoadedPolicy:

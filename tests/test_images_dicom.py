@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_kit import with_pixels, written
 from PIL import Image as Pillow
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -51,28 +52,7 @@ def dataset(pixels=RAMP, **tags):
     data.SOPClassUID = SecondaryCaptureImageStorage
     data.Rows, data.Columns = pixels.shape[-2:]
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = pixels.dtype.itemsize * 8
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    for keyword, value in tags.items():
-        setattr(data, keyword, value)
-    return data
-
-
-def written(data, syntax=ExplicitVRLittleEndian):
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = data.get("SOPClassUID", SecondaryCaptureImageStorage)
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data.file_meta = meta
-    if syntax.is_encapsulated:
-        data["PixelData"].VR = "OB"
-    elif "PixelData" in data:
-        data["PixelData"].VR = "OW"
-    out = io.BytesIO()
-    pydicom.dcmwrite(out, data, enforce_file_format=True, little_endian=None)
-    return out.getvalue()
+    return with_pixels(data, pixels, tags)
 
 
 def shown(found):

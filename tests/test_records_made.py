@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from store.kit import SECRET, outcomes
 
-from gateway.policy.evidence import Screened, StageFailed
+from gateway.policy.evidence import Inspected, Screened, StageFailed
 from gateway.policy.model import OverDefense
 from gateway.records import (
     NOTHING_SAID,
@@ -169,6 +169,22 @@ def test_words_without_a_known_configuration_say_none():
     record = record_of(msgspec.structs.replace(under(), configs={}), DIGESTER)
     assert {w.config for w in record.screening} == {None}
     assert b'"config"' not in canonical(record)
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ("messages[0].content[1]#dicom/ImageComments", True),
+        ("messages[0].content[1]#dicom/00090010", True),
+        ("choices[0].tool_calls[0].arguments", True),
+        ("no part but a sentence", False),
+    ],
+)
+def test_the_id_of_a_part_is_kept_and_a_sentence_is_not(part, kept):
+    covered = (Inspected(part=part, kind="text", by=("intent",)),)
+    row = record_of(msgspec.structs.replace(under(), coverage=covered), DIGESTER).coverage[0]
+    assert (row.part == part) is kept
+    assert row.part.startswith("unfit:") is not kept
 
 
 def test_a_skipped_second_opinion_has_its_configuration():

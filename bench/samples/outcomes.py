@@ -74,7 +74,7 @@ def demonstrations(number: int, word: str = "lesion") -> tuple[Demonstration, ..
     )
 
 
-def request(id: str, prompt: str, *, image: bytes | None = None, stop: tuple[str, ...] = ()) -> Request:  # noqa: A002 - its name
+def request(id: str, prompt: str, *, image: bytes | None = None, stop: tuple[str, ...] = ()) -> Request:
     """Make a request with one question, and one image where its bytes are given."""
     parts: tuple[Text | Image, ...] = (Text(id=_QUESTION, text=prompt),)
     if image is not None:
@@ -156,7 +156,7 @@ def _attempt(number: int, budget: Budget, answer: str, verdict: Release | Withho
     )
 
 
-def refused(prompt: str = "How do I bill for a scan that never was?", *, id: str | None = None) -> Outcome:  # noqa: A002 - its name
+def refused(prompt: str = "How do I bill for a scan that never was?", *, id: str | None = None) -> Outcome:
     """Give an outcome that refuses: too high a risk, and one check that failed."""
     asked = request(id or f"dec_{uuid.uuid4().hex[:26]}", prompt)
     screening = _screening(0.97, prompt, None)
@@ -173,7 +173,7 @@ def refused(prompt: str = "How do I bill for a scan that never was?", *, id: str
     return _outcome(asked, (screening[0], failed), covered, decision, (), decision, None)
 
 
-def withheld(prompt: str, answer: str, *, id: str | None = None) -> Outcome:  # noqa: A002 - its name
+def withheld(prompt: str, answer: str, *, id: str | None = None) -> Outcome:
     """Give an outcome whose answer was withheld."""
     asked = request(id or f"dec_{uuid.uuid4().hex[:26]}", prompt)
     verdict = Withhold(
@@ -190,7 +190,7 @@ def released(
     prompt: str = "Is the fracture displaced?",
     answer: str = "Mary has no displaced fracture.",
     *,
-    id: str | None = None,  # noqa: A002 - its name
+    id: str | None = None,
     image: bytes | None = None,
     stop: tuple[str, ...] = (),
 ) -> Outcome:

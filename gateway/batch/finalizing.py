@@ -158,7 +158,7 @@ async def _sweep(store: Store, batch: Batch, kept: frozenset[str]) -> None:
             return
 
 
-async def _delete(store: Store, id: str) -> None:  # noqa: A002 - the store's word
+async def _delete(store: Store, id: str) -> None:
     try:
         await store.files.delete(id)
     except Conflict:  # somebody made a batch of it meanwhile: it is theirs now

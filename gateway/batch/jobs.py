@@ -6,8 +6,8 @@ import contextlib
 import datetime as dt
 import logging
 
-from gateway.batch.store import open_store
 from gateway.errors import Unavailable
+from gateway.opening import open_store
 from gateway.records import AccessV1, Caller
 from gateway.records.review_figures import Waiting
 from gateway.settings import Settings
@@ -25,7 +25,7 @@ async def verify_log(settings: Settings) -> tuple[int, str | None]:
     Gives the number of records that were read, and what is wrong with the first bad one, None where all hold. A problem
     is logged as an error, so that whoever watches the process logs is told.
     """
-    store = await open_store(settings)
+    store = await open_store(settings, must_sign=False)
     try:
         own = (settings.data_dir / "checkpoints", *copies_of(settings.checkpoint_sinks))
         wanted = VerifyOptions(copies=tuple(one for one in own if one.exists()))
@@ -51,7 +51,7 @@ async def erase_due(settings: Settings) -> tuple[int, int]:
 
     Gives how much was erased and how much a hold has kept. Keys of the vault are not needed for it.
     """
-    store = await open_store(settings)
+    store = await open_store(settings, must_sign=False)
     try:
         done = await store.retention.run(dt.datetime.now(dt.UTC))
     finally:
@@ -65,7 +65,7 @@ async def checkpoint(settings: Settings) -> int:
 
     Gives the size of the tree. Raises ConfigurationError where the key of the log is lost, and Unavailable.
     """
-    store = await open_store(settings, must_sign=True)
+    store = await open_store(settings)
     try:
         size = await store.sequencer.catch_up()
         for sink in store.deliveries.sinks:
@@ -81,7 +81,7 @@ async def draw_reviews(settings: Settings) -> Waiting:
     What makes a decision due is drawn when it is made, and stands in its record; the queue is made from the log, here
     also where no gateway is served.
     """
-    store = await open_store(settings, must_sign=True)
+    store = await open_store(settings)
     try:
         await store.sequencer.catch_up()
         waiting = (await store.reviews.figures(GATEWAY, since=dt.datetime.now(dt.UTC))).queue

@@ -22,8 +22,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.batch.store import open_store
 from gateway.errors import ConfigurationError, GatewayError, describe
+from gateway.opening import open_store
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Process:
         async def run() -> int:
             store = await self._store_open()
             try:
-                await sweep(store, self._settings, dt.datetime.now(dt.UTC))
+                await sweep(store, dt.datetime.now(dt.UTC))
             finally:
                 number = await store.jobs.waiting()
             return number
@@ -212,7 +212,7 @@ class Process:
             if self._runtime is not None:
                 return self._runtime.store
             if self._store is None:
-                self._store = await open_store(self._settings)
+                self._store = await open_store(self._settings, must_sign=False)
             return self._store
 
     async def _engine_made(self) -> Engine | None:

@@ -42,7 +42,7 @@ class _Together:
         self._waiting: dict[str, asyncio.Future[Stored | LogDamaged | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def get(self, id: str) -> Stored | LogDamaged | None:  # noqa: A002 - the word for it on the wire
+    async def get(self, id: str) -> Stored | LogDamaged | None:
         """Give a record, None where there is none, the exception where it was changed. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         wanted = self._waiting.get(id)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from gateway.batch.reaudit_plan import Plan
 from gateway.bootstrap import config_digest
-from gateway.errors import LogDamaged, NotFound
+from gateway.errors import ConfigurationError, LogDamaged, NotFound
 from gateway.evaluation.stages import Workbench
 from gateway.pipeline import Built, Pipeline
 from gateway.pipeline.call import Fault, call_stage
@@ -231,7 +231,8 @@ class ContentJudge:
         async with self._building:
             built = await self._bench.stage(kind, spec.stage, spec.config, where)
             self._bench.check()
-        assert built is not None  # noqa: S101 - `check` raises where it could not be built
+        if built is None:  # `check` has told why
+            raise ConfigurationError(f"{where}: stage `{spec.stage}` can not be built")
         return built
 
 

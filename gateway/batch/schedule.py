@@ -65,7 +65,7 @@ class Schedule(bootsteps.StartStopStep):
         self._look(worker)
         worker.timer.call_repeatedly(_CHECK, self._look, (worker,))
 
-    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's call
+    def stop(self, _worker: Any) -> None:
         """End it."""
         self._ended = True
         if self._beat is not None and self._beat.is_alive():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
-from gateway.settings import Settings
 from gateway.store import Store
 
 
-async def sweep(store: Store, settings: Settings, now: dt.datetime) -> dict[str, int]:  # noqa: ARG001 - the task's call
+async def sweep(store: Store, now: dt.datetime) -> dict[str, int]:
     """Take back the jobs of dead workers, end batches whose time is over, delete files whose time is over.
 
     Gives how many jobs, files and processes it was. Raises Unavailable.

@@ -41,7 +41,7 @@ def message_of(batch: Batch) -> bytes:
     return msgspec.json.encode(event)
 
 
-def signed(secret: str, id: str, body: bytes, now: int) -> dict[str, str]:  # noqa: A002 - as Standard Webhooks has it
+def signed(secret: str, id: str, body: bytes, now: int) -> dict[str, str]:
     """Give the headers that sign `body` with a secret, ``whsec_`` and base64; `now` is Unix time in seconds.
 
     Raises ValueError where the secret is none.

@@ -89,7 +89,8 @@ class Client:
 
     def open(self, method: str, path: str, **sent: Any) -> _Asked:
         """Send a request, for ``async with``; gives an answer with a status from 200 to 299. Raises Failed."""
-        assert self._session is not None  # noqa: S101 - inside `async with`
+        if self._session is None:
+            raise RuntimeError("a client asks within `async with`")
         return _Asked(self, self._session.request(method, self.base / path.lstrip("/"), allow_redirects=False, **sent))
 
     async def events(self, path: str) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:

@@ -137,9 +137,9 @@ async def _run(
     json_wanted: bool,
 ) -> None:
     from gateway.batch.reaudit_start import begin, report_of
-    from gateway.batch.store import open_store
+    from gateway.opening import open_store
 
-    store = await open_store(settings, must_sign=True)
+    store = await open_store(settings)
     try:
         try:
             await store.sequencer.catch_up()

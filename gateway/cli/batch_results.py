@@ -97,7 +97,16 @@ def save(
                 )
             return found
 
-    fetched = asyncio.run(run())
+    try:
+        fetched = asyncio.run(run())
+    except Failed as exc:
+        if exc.status != 404:
+            raise
+        raise Failed(
+            f"{exc.message}; files are for the key that sent the batch, or another key of the same person, and for as "
+            "long as they are kept",
+            404,
+        ) from None
     for name in places:
         one = fetched[name]
         tell(f"{one.place}: {one.lines:,} {'line' if one.lines == 1 else 'lines'}, {one.bytes:,} bytes")

@@ -24,26 +24,12 @@ _T = TypeVar("_T")
 
 
 def _with_store(flags: dict[str, Any], work: Callable[[Any], Awaitable[_T]], *, must_sign: bool = True) -> _T:
-    from gateway.store import FileKey, Store, load_keyring, load_secret
+    from gateway.opening import open_store
 
     settings = read_settings(**flags)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
 
     async def run() -> _T:
-        store = await Store.open(
-            settings.database_url,
-            secret=load_secret(settings.data_dir, settings.secret),
-            log_key=FileKey(settings.log_key or settings.data_dir / "log.key"),
-            log_name=settings.log_name,
-            must_sign=must_sign,
-            keyring=load_keyring(
-                settings.data_dir,
-                value=settings.vault_key,
-                file=settings.vault_key_file,
-                kms=settings.vault_kms,
-                kms_key=settings.vault_kms_key,
-            ),
-        )
+        store = await open_store(settings, must_sign=must_sign)
         try:
             return await work(store)
         finally:

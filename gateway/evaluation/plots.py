@@ -66,7 +66,7 @@ def swatch(number: int) -> str:
 def chart(
     lines: Sequence[Line],
     *,
-    id: str,  # noqa: A002 - HTML's word
+    id: str,
     title: str,
     about: str,
     across: str,
@@ -88,7 +88,7 @@ def chart(
 def curves(
     lines: Sequence[Line],
     *,
-    id: str,  # noqa: A002 - HTML's word
+    id: str,
     title: str,
     about: str,
     across: str,
@@ -104,7 +104,7 @@ def plane(
     spots: Sequence[Spot],
     front: Sequence[tuple[float, float]],
     *,
-    id: str,  # noqa: A002 - HTML's word
+    id: str,
     title: str,
     about: str,
     across: str,
@@ -158,7 +158,7 @@ def _word(at: tuple[float, float], word: str) -> str:
 def _framed(
     parts: Iterable[str],
     *,
-    id: str,  # noqa: A002 - HTML's word
+    id: str,
     title: str,
     about: str,
     across: str,

@@ -55,7 +55,7 @@ _TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}):")
 
 
-def decode_image(url: str, *, id: str, limits: Limits = DEFAULT) -> Image:  # noqa: A002 -- the value's
+def decode_image(url: str, *, id: str, limits: Limits = DEFAULT) -> Image:
     """Decode the image in a base64 data URL, as OpenAI's ``image_url`` gives it.
 
     What the file is, its content says; a declared media type that contradicts it is refused. `id` is the part's place
@@ -72,7 +72,7 @@ def decode_image(url: str, *, id: str, limits: Limits = DEFAULT) -> Image:  # no
     return _decode(raw, declared, id, limits)
 
 
-def decode_bytes(raw: bytes, *, id: str, limits: Limits = DEFAULT) -> Image:  # noqa: A002 -- the value's
+def decode_bytes(raw: bytes, *, id: str, limits: Limits = DEFAULT) -> Image:
     """Decode the file `raw` within `limits`.
 
     Raises:
@@ -117,7 +117,7 @@ def _too_big(most: int) -> InvalidImage:
     return broken(f"the file is over the limit of {most} bytes; send a smaller one", code="image_too_large")
 
 
-def _decode(raw: bytes, declared: str | None, id: str, limits: Limits) -> Image:  # noqa: A002 -- the value's own field
+def _decode(raw: bytes, declared: str | None, id: str, limits: Limits) -> Image:
     try:
         kind = _sniff(raw)
         if declared is not None and declared != kind:

@@ -199,7 +199,7 @@ def _burned_in(data: Any) -> Literal["yes", "no", "unknown"]:
     return "yes" if said == "YES" else "no" if said == "NO" else "unknown"
 
 
-def _decode(raw: bytes, id: str, limits: Limits) -> Image:  # noqa: A002 -- the value's own field
+def _decode(raw: bytes, id: str, limits: Limits) -> Image:
     data, syntax = _read(raw, limits)
     frame = _frame_of(data, syntax, limits)
     texts = free_texts(data, id=id, limits=limits)
@@ -222,7 +222,7 @@ def _decode(raw: bytes, id: str, limits: Limits) -> Image:  # noqa: A002 -- the 
     )
 
 
-def decode_dicom(raw: bytes, *, id: str, limits: Limits) -> Image:  # noqa: A002 -- the value's own field
+def decode_dicom(raw: bytes, *, id: str, limits: Limits) -> Image:
     """Decode one frame of a DICOM file, the middle one of several, to 8 bits of grey or RGB.
 
     Raises:

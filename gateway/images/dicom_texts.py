@@ -145,7 +145,7 @@ class _Walk:
                 self.add(place, name, text)
 
 
-def free_texts(data: Any, *, id: str, limits: Limits) -> tuple[Text, ...]:  # noqa: A002 -- the value's own field
+def free_texts(data: Any, *, id: str, limits: Limits) -> tuple[Text, ...]:
     """Give the free text of a pydicom data set, in sequences too, as parts ``<id>#dicom/<Keyword or ggggeeee>``.
 
     Values of fewer than 4 letters, and repeated ones, are left out, as is what identifies a person.

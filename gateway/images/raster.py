@@ -96,7 +96,7 @@ def encode(picture: Pillow.Image, *, lossy: bool) -> tuple[bytes, Literal["image
     return out.getvalue(), "image/png"
 
 
-def decode_raster(container: Container, kind: Literal["png", "jpeg", "webp"], *, id: str) -> Image:  # noqa: A002 -- the value's own field
+def decode_raster(container: Container, kind: Literal["png", "jpeg", "webp"], *, id: str) -> Image:
     """Decode and re-encode a checked file.
 
     Raises:

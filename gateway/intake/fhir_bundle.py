@@ -26,17 +26,17 @@ _NOT_FETCHED = "nothing is fetched, so put what it names into the bundle or belo
 
 
 class _Entry(Struct):
-    fullUrl: Any = None  # noqa: N815 -- FHIR's name
+    full_url: Any = msgspec.field(name="fullUrl", default=None)
     resource: msgspec.Raw = msgspec.Raw()
 
 
 class _Bundle(Struct):
-    resourceType: Any = None  # noqa: N815 -- FHIR's name
+    kind: Any = msgspec.field(name="resourceType", default=None)
     entry: list[_Entry] = []
 
 
 class _Head(Struct):
-    resourceType: Any = None  # noqa: N815 -- FHIR's name
+    kind: Any = msgspec.field(name="resourceType", default=None)
     id: Any = None
 
 
@@ -92,7 +92,7 @@ class Bundle:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             why = str(exc) if isinstance(exc, msgspec.ValidationError) else "it is no JSON in UTF-8"
             raise ConfigurationError(f"{path}: is no FHIR bundle ({why[:1].lower()}{why[1:]})") from None
-        if found.resourceType != "Bundle":
+        if found.kind != "Bundle":
             raise ConfigurationError(f"{path}: is no FHIR bundle; give a resource of type `Bundle` in JSON")
         self._entries = found.entry
         self._by_url: dict[str, int] = {}
@@ -108,8 +108,8 @@ class Bundle:
             head = msgspec.json.decode(entry.resource, type=_Head) if len(entry.resource) else _Head()
         except (msgspec.DecodeError, RecursionError):
             return ""
-        kind, own = text(head.resourceType), text(head.id)
-        for key, index in ((text(entry.fullUrl), self._by_url), (f"{kind}/{own}" if own else "", self._by_name)):
+        kind, own = text(head.kind), text(head.id)
+        for key, index in ((text(entry.full_url), self._by_url), (f"{kind}/{own}" if own else "", self._by_name)):
             if key and index.setdefault(key, place) != place:
                 self._twice.add(key)
         return kind
@@ -129,7 +129,7 @@ class Bundle:
             body = msgspec.json.decode(entry.resource)
         except (msgspec.DecodeError, RecursionError):
             raise Unfit("its resource can not be read; it is nested too deeply or not UTF-8") from None
-        return Resource(one(body), text(entry.fullUrl) or None)
+        return Resource(one(body), text(entry.full_url) or None)
 
     def find(self, reference: str, within: Resource) -> Resource | None:
         """Give the resource that `reference` names in the resource `within`; None where the bundle has none.

@@ -150,12 +150,11 @@ class Images:
             raise Unfit(f"series {series.head.series}: {series.fault}")
         self.modality = self.modality or series.head.modality
         self.patients.add(series.head.patient)
-        paths = series.paths(instances)
-        if not paths:
+        paths, root = series.paths(instances), self._studies.root
+        if root is None or not paths:
             raise Unfit(f"no image that its ImagingStudy lists of series {series.head.series} is below the folder")
         for place in spread(len(paths), self._options.images):
-            assert self._studies.root is not None  # noqa: S101 -- `series` has raised otherwise
-            raw = read_regular(self._studies.root.folder / paths[place], paths[place], self._options.limits.dicom)
+            raw = read_regular(root.folder / paths[place], paths[place], self._options.limits.dicom)
             yield picture(raw, paths[place], self._options)
 
 

@@ -56,7 +56,7 @@ def new_file(out: Path) -> Iterator[Writer]:
         except FileExistsError:
             raise ConfigurationError(f"{part}: is being written; remove it if what wrote it has ended") from None
         try:
-            with open(number, "wb") as file:  # noqa: PTH123 -- a descriptor
+            with os.fdopen(number, "wb") as file:
                 writer = Writer(file)
                 yield writer
                 file.flush()

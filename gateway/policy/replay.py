@@ -140,7 +140,8 @@ def _answer(policy: Policy, admitted: Admit, past: Past) -> Judged:
         # Where asking once more broke down, the first answer stands or falls by itself.
         again = _verdict(replace(policy, over_defense=None), admitted, first, 0, admitted.budget, past)
         shown = shown[:1]
-    assert isinstance(again, Judged)  # noqa: S101 - `verdict_on` asks again at the first attempt alone
+    if isinstance(again, Retry):
+        return Judged(after="asked", rule=again.rule)
     return _with_caveats(again, policy, past, shown)
 
 

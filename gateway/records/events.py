@@ -88,7 +88,7 @@ class AccessV1(Kept, frozen=True, kw_only=True, tag="access.v1"):
         at: dt.datetime,
         action: str = "read",
         why: str | None = None,
-        filter: str | None = None,  # noqa: A002 - the field's name
+        filter: str | None = None,
         rows: int | None = None,
         until: dt.datetime | None = None,
     ) -> AccessV1:

@@ -16,7 +16,7 @@ from gateway.records.outcome import Attempt, Completed, Injected, Outcome
 from gateway.stages import Kind
 from gateway.values import Budget, Finding
 
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:#@+\[\]-]{0,199}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:#@+/\[\]-]{0,199}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:/@-]{0,199}")
 _UNFIT = "unfit"
 

@@ -118,7 +118,7 @@ def seal(content: ContentV1) -> tuple[bytes, bytes]:
     return key, _VERSION + nonce + AESGCM(key).encrypt(nonce, plain, _CONTENT + content.id.encode())
 
 
-def unseal(sealed: bytes, key: bytes, id: str) -> ContentV1:  # noqa: A002 - the word for it on the wire
+def unseal(sealed: bytes, key: bytes, id: str) -> ContentV1:
     """Decrypt the content of the decision `id`.
 
     Raises ValueError, which quotes nothing, where key, bytes and id do not belong together or a bit was changed.
@@ -133,13 +133,13 @@ def unseal(sealed: bytes, key: bytes, id: str) -> ContentV1:  # noqa: A002 - the
     return content
 
 
-def wrap(key: bytes, kek: bytes, kek_id: str, id: str) -> bytes:  # noqa: A002 - the word for it on the wire
+def wrap(key: bytes, kek: bytes, kek_id: str, id: str) -> bytes:
     """Encrypt the key of the decision `id` with the key-encryption key `kek`; both ids are authenticated with it."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return _VERSION + nonce + AESGCM(kek).encrypt(nonce, key, _about(kek_id, id))
 
 
-def unwrap(wrapped: bytes, kek: bytes, kek_id: str, id: str) -> bytes:  # noqa: A002 - the word for it on the wire
+def unwrap(wrapped: bytes, kek: bytes, kek_id: str, id: str) -> bytes:
     """Decrypt the key of the decision `id`. Raises ValueError where it was wrapped by another, or changed."""
     key = _open(wrapped, kek, _about(kek_id, id))
     if len(key) != KEY_BYTES:

@@ -16,10 +16,10 @@ from gateway.errors import Unavailable
 from gateway.stages import in_thread
 from gateway.store.batch_rows import LeaseLost, fence
 from gateway.store.batch_shape import Batch, Counts, Job, LineResult
+from gateway.store.batch_tables import batch_lines, batches, jobs
 from gateway.store.indexing import insert_of
 from gateway.store.insert import LineRow
 from gateway.store.own_keys import OwnKeys
-from gateway.store.tables import batch_lines, batches, jobs
 from gateway.store.transactions import Transactions
 
 _NONCE = 12
@@ -148,7 +148,7 @@ class LinesOfBatches:
                 for body in bodies:
                     yield body
 
-    async def _cipher(self, id: str) -> AESGCM:  # noqa: A002 - the word for it on the wire
+    async def _cipher(self, id: str) -> AESGCM:
         known = self._keys.known(id)
         if known is not None:
             return known
@@ -173,7 +173,7 @@ async def insert_lines(connection: AsyncConnection, rows: Sequence[LineRow]) -> 
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["batch", "line"]), values)
 
 
-async def count(connection: AsyncConnection, id: str, total: int) -> Counts:  # noqa: A002 - the word for it on the wire
+async def count(connection: AsyncConnection, id: str, total: int) -> Counts:
     """Count the lines of a batch by what they came to."""
     columns = (batch_lines.c.outcome, batch_lines.c.ok, batch_lines.c.reason)
     query = sa.select(*columns, sa.func.count()).where(batch_lines.c.batch == id).group_by(*columns)

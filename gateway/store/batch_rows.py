@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import Caller, Context
 from gateway.store.batch_shape import ENDED, Batch, BatchError, Counts, Job, JobKind
-from gateway.store.tables import batches, jobs
+from gateway.store.batch_tables import batches, jobs
 
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 """The states of a batch that has not ended."""
@@ -54,7 +54,7 @@ def stops(row: Any) -> bool:
     return row["status"] in ENDED or row["cancelling_at"] is not None or row["expired_at"] is not None
 
 
-async def lock_batch(connection: AsyncConnection, id: str) -> Any | None:  # noqa: A002 - the word for it on the wire
+async def lock_batch(connection: AsyncConnection, id: str) -> Any | None:
     """Lock the row of a batch until the transaction ends; None where there is none."""
     query = sa.select(batches).where(batches.c.id == id).with_for_update()
     return (await connection.execute(query)).mappings().first()
@@ -75,12 +75,12 @@ async def fence(connection: AsyncConnection, job: Job) -> Any:
     return batch
 
 
-async def end_job(connection: AsyncConnection, id: int) -> None:  # noqa: A002 - the column's name
+async def end_job(connection: AsyncConnection, id: int) -> None:
     """Mark a job as over."""
     await connection.execute(jobs.update().where(jobs.c.id == id).values(state=DONE))
 
 
-async def change(connection: AsyncConnection, id: str, **values: Any) -> None:  # noqa: A002 - the word for it on the wire
+async def change(connection: AsyncConnection, id: str, **values: Any) -> None:
     """Change columns of a batch."""
     await connection.execute(batches.update().where(batches.c.id == id).values(**values))
 
@@ -113,7 +113,7 @@ async def stop(connection: AsyncConnection, batch: Any) -> None:
     await connection.execute(jobs.update().where(mine, waiting | (jobs.c.kind == "validate")).values(state=DONE))
 
 
-async def settle(connection: AsyncConnection, id: str) -> None:  # noqa: A002 - the word for it on the wire
+async def settle(connection: AsyncConnection, id: str) -> None:
     """Let the batch go on to its files where no line of it is left to be tried. Its row must be locked.
 
     A batch whose file was not read to the end gets a job that does it, where none is there.

@@ -25,7 +25,7 @@ from gateway.store.batch_rows import (
     stop,
 )
 from gateway.store.batch_shape import Batch, BatchError, Chunk, Counts, Job, LineResult
-from gateway.store.tables import batch_lines, batches, jobs
+from gateway.store.batch_tables import batch_lines, batches, jobs
 
 _SLICE = 2000  # lines whose answers are taken out of the database in one transaction
 _TOGETHER = 500  # jobs in one statement
@@ -120,7 +120,7 @@ class StepsOfBatches(LinesOfBatches):
         await self.tidy(job.batch)
         return done
 
-    async def tidy(self, id: str) -> None:  # noqa: A002 - the word for it on the wire
+    async def tidy(self, id: str) -> None:
         """Take the answers and jobs of an ended batch out of the database, in steps that hold up nobody.
 
         The answers open no more: their key is destroyed. The job that ended the batch goes last, so that where this is

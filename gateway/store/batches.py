@@ -18,10 +18,10 @@ from gateway.records.events import CallerV1, Event
 from gateway.store.batch_rows import OPEN, batch_of, change, lock_batch, new_job, now, settle, stop
 from gateway.store.batch_shape import ENDED, Batch, Kind
 from gateway.store.batch_steps import StepsOfBatches
+from gateway.store.batch_tables import batches, files, jobs
 from gateway.store.files import behind
 from gateway.store.own_keys import OwnKeys
 from gateway.store.reasons import is_id, shown
-from gateway.store.tables import batches, files, jobs
 from gateway.store.transactions import Transactions
 
 _LONGEST_KEY = 200  # characters of an idempotency key
@@ -103,7 +103,7 @@ class Batches(StepsOfBatches):
             return earlier
         return batch_of(row)
 
-    async def get(self, id: str) -> Batch | None:  # noqa: A002 - the word for it on the wire
+    async def get(self, id: str) -> Batch | None:
         """Give a batch as it stands; None where there is none."""
         if not is_id(id):
             return None
@@ -130,7 +130,7 @@ class Batches(StepsOfBatches):
         async with self._db.read() as connection:
             return tuple(batch_of(row) for row in (await connection.execute(query)).mappings())
 
-    async def cancel(self, id: str, caller: Caller) -> Batch:  # noqa: A002 - the word for it on the wire
+    async def cancel(self, id: str, caller: Caller) -> Batch:
         """Stop a batch: lines that are being tried come to their end, the others are not tried any more. Recorded.
 
         A batch that is cancelled already stays so. Raises NotFound, Conflict where it has ended or all its lines have,
@@ -152,18 +152,18 @@ class Batches(StepsOfBatches):
                 await settle(connection, id)
             return batch_of(await lock_batch(connection, id))
 
-    async def pause(self, id: str, caller: Caller) -> Batch:  # noqa: A002 - the word for it on the wire
+    async def pause(self, id: str, caller: Caller) -> Batch:
         """Let a batch rest: lines that are being tried come to their end. Recorded.
 
         Its time goes on. Raises NotFound, Conflict where nothing of it is left to be tried, and Unavailable.
         """
         return await self._rest(id, caller, paused=True)
 
-    async def resume(self, id: str, caller: Caller) -> Batch:  # noqa: A002 - the word for it on the wire
+    async def resume(self, id: str, caller: Caller) -> Batch:
         """Let a paused batch go on. Recorded. Raises as `pause`."""
         return await self._rest(id, caller, paused=False)
 
-    async def _rest(self, id: str, caller: Caller, *, paused: bool) -> Batch:  # noqa: A002 - the word for it on the wire
+    async def _rest(self, id: str, caller: Caller, *, paused: bool) -> Batch:
         batch = await self._open(id)
         if batch.status in ("finalizing", "cancelling"):
             raise _too_late(id)
@@ -179,7 +179,7 @@ class Batches(StepsOfBatches):
             await change(connection, id, paused=paused)
             return batch_of(await lock_batch(connection, id))
 
-    async def _open(self, id: str) -> Batch:  # noqa: A002 - the word for it on the wire
+    async def _open(self, id: str) -> Batch:
         batch = await self.get(id)
         if batch is None:
             raise NotFound(f"there is no batch `{shown(id)}`; GET /v1/batches lists them")
@@ -205,7 +205,7 @@ class Batches(StepsOfBatches):
             )
         return batch_of(row)
 
-    async def _changed(self, what: str, caller: Caller, id: str, before: str | None, after: str) -> None:  # noqa: A002 - the word for it on the wire
+    async def _changed(self, what: str, caller: Caller, id: str, before: str | None, after: str) -> None:
         """Record a change before it takes effect: should the process end between the two, the log says too much."""
         await self._record(
             ChangeV1(
@@ -232,5 +232,5 @@ async def _insert(connection: AsyncConnection, values: Mapping[str, Any]) -> Non
         raise _Taken from None
 
 
-def _too_late(id: str) -> Conflict:  # noqa: A002 - the word for it on the wire
+def _too_late(id: str) -> Conflict:
     return Conflict(f"no line of the batch `{shown(id)}` is left to be tried; its files are written or being written")

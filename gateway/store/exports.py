@@ -57,13 +57,13 @@ class Made(Struct, frozen=True, kw_only=True):
     access: str
 
 
-def wanted(filter: Filter, formats: Sequence[str], redaction: str, why: str) -> Wanted:  # noqa: A002 - the field's name
+def wanted(filter: Filter, formats: Sequence[str], redaction: str, why: str) -> Wanted:
     """Check what is asked for; a filter without a kind, an action or a subject means decisions.
 
     Raises InvalidRequest naming the field.
     """
     if not (filter.kinds or filter.action or filter.subject):
-        filter = replace(filter, kinds=("decision.v1",))  # noqa: A001 - the field's name
+        filter = replace(filter, kinds=("decision.v1",))
     for one in formats:
         if one not in FORMATS:
             raise InvalidRequest(

@@ -39,14 +39,14 @@ def _nonce(number: int) -> bytes:
     return number.to_bytes(12, "big")
 
 
-def _about(id: str, number: int, *, last: bool) -> bytes:  # noqa: A002 - the word for it on the wire
+def _about(id: str, number: int, *, last: bool) -> bytes:
     return _ABOUT + id.encode() + b"\x00" + number.to_bytes(8, "big") + (b"\x01" if last else b"\x00")
 
 
 class BlockWriter:
     """Encrypts one file from its beginning to its end."""
 
-    def __init__(self, key: bytes, id: str) -> None:  # noqa: A002 - the word for it on the wire
+    def __init__(self, key: bytes, id: str) -> None:
         self._cipher = AESGCM(key)
         self._id = id
         self._number = 0
@@ -78,7 +78,7 @@ class BlockReader:
     Making it raises OSError, and FileDamaged where the file on the disk has another length than it must have.
     """
 
-    def __init__(self, path: Path, cipher: AESGCM, id: str, size: int) -> None:  # noqa: A002 - the word for it on the wire
+    def __init__(self, path: Path, cipher: AESGCM, id: str, size: int) -> None:
         self._cipher = cipher
         self._id = id
         self._blocks = blocks_of(size)
@@ -113,7 +113,7 @@ class BlockReader:
         return b"".join(out)[start - first * BLOCK : stop - first * BLOCK]
 
 
-def damaged(id: str) -> FileDamaged:  # noqa: A002 - the word for it on the wire
+def damaged(id: str) -> FileDamaged:
     """Make the exception for a file whose bytes are not what was written."""
     return FileDamaged(
         f"the file `{id}` is damaged: its bytes were changed or are gone; upload it again, and tell the operator"

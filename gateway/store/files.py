@@ -22,11 +22,11 @@ from gateway.records import ALL
 from gateway.stages import in_thread
 from gateway.store.batch_rows import OPEN
 from gateway.store.batch_shape import StoredFile
+from gateway.store.batch_tables import batches, files
 from gateway.store.file_blocks import BLOCK, BlockReader, damaged
 from gateway.store.file_writer import FileWriter, Register, new_file
 from gateway.store.own_keys import OwnKeys
 from gateway.store.reasons import is_id, shown
-from gateway.store.tables import batches, files
 from gateway.store.transactions import Transactions
 
 _PIECE = 8 * BLOCK  # bytes that are read, opened and handed over at a time
@@ -61,7 +61,7 @@ class Files:
         made = new_file(department=department, owner=owner, purpose=purpose, filename=filename, expires_at=expires_at)
         return FileWriter(self._place(), self._keys, Register(self._add, self._known), made, limit)
 
-    async def get(self, id: str) -> StoredFile | None:  # noqa: A002 - the word for it on the wire
+    async def get(self, id: str) -> StoredFile | None:
         """Give what is known of a file; None where there is none, or its time is over."""
         row = await self._row(id)
         over = row is None or (row["expires_at"] is not None and row["expires_at"] <= dt.datetime.now(dt.UTC))
@@ -98,7 +98,7 @@ class Files:
         async with self._db.read() as connection:
             return tuple(_file(row) for row in (await connection.execute(query.limit(limit))).mappings())
 
-    async def read(self, id: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:  # noqa: A002 - the word for it on the wire
+    async def read(self, id: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
         """Give the bytes of a file from byte `start` on, `size` of them or all, in pieces of at most 512 KiB.
 
         One whose time is over is read until it is swept away: a batch may be at it. Raises NotFound where there is no
@@ -122,11 +122,11 @@ class Files:
         finally:
             reader.close()
 
-    async def range(self, id: str, start: int, size: int) -> bytes:  # noqa: A002 - the word for it on the wire
+    async def range(self, id: str, start: int, size: int) -> bytes:
         """Give `size` bytes of a file from byte `start` on, fewer where it ends before. Raises as `read`."""
         return b"".join([piece async for piece in self.read(id, start, size)])
 
-    async def delete(self, id: str) -> bool:  # noqa: A002 - the word for it on the wire
+    async def delete(self, id: str) -> bool:
         """Delete a file; False where there is none. Raises Conflict where a batch that has not ended reads it."""
         folder = self._place()
         async with self._db.write() as connection:
@@ -192,11 +192,11 @@ class Files:
         async with self._db.write() as connection:
             await connection.execute(files.insert().values(**values, kek=kek, wrapped=wrapped))
 
-    async def _known(self, id: str) -> bool:  # noqa: A002 - the word for it on the wire
+    async def _known(self, id: str) -> bool:
         async with self._db.read() as connection:
             return await connection.scalar(sa.select(files.c.id).where(files.c.id == id)) is not None
 
-    async def _row(self, id: str) -> Any | None:  # noqa: A002 - the word for it on the wire
+    async def _row(self, id: str) -> Any | None:
         if not is_id(id):
             return None
         query = sa.select(files).where(files.c.id == id)
@@ -239,11 +239,11 @@ def _lasts(now: dt.datetime) -> sa.ColumnElement[bool]:
     return files.c.expires_at.is_(None) | (files.c.expires_at > now)
 
 
-def _locked(id: str) -> sa.Select[tuple[str]]:  # noqa: A002 - the word for it on the wire
+def _locked(id: str) -> sa.Select[tuple[str]]:
     return sa.select(files.c.id).where(files.c.id == id).with_for_update()
 
 
-async def _reader(connection: AsyncConnection, id: str) -> str | None:  # noqa: A002 - the word for it on the wire
+async def _reader(connection: AsyncConnection, id: str) -> str | None:
     """Give a batch that has not ended and reads the file."""
     query = sa.select(batches.c.id).where(batches.c.status.in_(OPEN), batches.c.input_file == id).limit(1)
     found: str | None = await connection.scalar(query)

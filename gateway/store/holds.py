@@ -62,7 +62,7 @@ class Holds:
         await self._write(placed := _step(caller, "placed", id_, reason, scope))
         return Hold(id=id_, scope=scope, placed=placed)
 
-    async def request_release(self, id: str, caller: Caller, reason: str) -> Hold:  # noqa: A002 - the word for it on the wire
+    async def request_release(self, id: str, caller: Caller, reason: str) -> Hold:
         """Ask that a hold be released; it holds until another person releases it.
 
         Raises NotPermitted, InvalidRequest, NotFound, Conflict where that was asked already or it is released, and
@@ -80,7 +80,7 @@ class Holds:
             await record(connection, _step(caller, "requested", hold.id, reason))
             return (await read_holds(connection))[hold.id]
 
-    async def release(self, id: str, caller: Caller, reason: str) -> Hold:  # noqa: A002 - the word for it on the wire
+    async def release(self, id: str, caller: Caller, reason: str) -> Hold:
         """Release a hold whose release another person has requested.
 
         Raises NotPermitted where nobody else has, and otherwise as `request_release`.
@@ -126,7 +126,7 @@ class Holds:
         except TROUBLE as exc:
             raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
 
-    async def _open(self, connection: AsyncConnection, id: str, caller: Caller) -> Hold:  # noqa: A002 - its name
+    async def _open(self, connection: AsyncConnection, id: str, caller: Caller) -> Hold:
         hold = (await read_holds(connection)).get(id)
         if hold is None or not _sees(caller, hold):
             raise NotFound(f"there is no hold `{shown(id)}` for this key")

@@ -14,8 +14,9 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.store.batch_tables import batch_lines
 from gateway.store.engine import LOCK_WAIT, sqlite_begin, sqlite_connect, sqlite_turn, writer
-from gateway.store.tables import batch_lines, decision_log, vault
+from gateway.store.tables import decision_log, vault
 
 PATIENCE = 15.0
 """Seconds for one transaction; above, nobody is answered."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.batch_rows import LEASED, TELLING, WAITING
 from gateway.store.batch_shape import JobKind
-from gateway.store.tables import batches, jobs
+from gateway.store.batch_tables import batches, jobs
 
 MAX_ATTEMPTS = 5
 """How often a job is tried that ends its worker each time."""

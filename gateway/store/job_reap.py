@@ -27,11 +27,11 @@ from gateway.store.batch_rows import (
 )
 from gateway.store.batch_shape import ENDED, Batch, BatchError, LineResult
 from gateway.store.batch_steps import fail_batch
+from gateway.store.batch_tables import batch_lines, jobs
 from gateway.store.batches import Batches
 from gateway.store.files import Files
 from gateway.store.insert import LineRow
 from gateway.store.job_claim import MAX_ATTEMPTS
-from gateway.store.tables import batch_lines, jobs
 from gateway.store.transactions import Transactions
 
 _SPLIT = 2  # attempts, after which the lines of a job are tried one by one

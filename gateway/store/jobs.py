@@ -28,11 +28,11 @@ from gateway.store.batch_rows import (
     stops,
 )
 from gateway.store.batch_shape import Job, JobKind
+from gateway.store.batch_tables import batches, jobs
 from gateway.store.batches import Batches
 from gateway.store.files import Files
 from gateway.store.job_claim import MAX_ATTEMPTS, candidates, held_by, open_batches, pick, pick_telling, ready, telling
 from gateway.store.job_reap import reap_one, telling_delay
-from gateway.store.tables import batches, jobs
 from gateway.store.transactions import Transactions
 
 __all__ = ["LEASE", "MAX_ATTEMPTS", "Jobs", "LeaseLost"]

@@ -93,7 +93,7 @@ class KeyRing:
         except ConfigurationError:
             return False
 
-    async def wrap(self, key: bytes, id: str) -> tuple[str, bytes]:  # noqa: A002 - the word for it on the wire
+    async def wrap(self, key: bytes, id: str) -> tuple[str, bytes]:
         """Wrap the key of the decision `id`; give the id of the key-encryption key, and the wrapped key.
 
         Raises Unavailable where that can not be done now.
@@ -110,7 +110,7 @@ class KeyRing:
             ) from None
         return kek, wrap(key, found, kek, id)
 
-    async def unwrap(self, wrapped: bytes, kek: str, id: str) -> bytes:  # noqa: A002 - the word for it on the wire
+    async def unwrap(self, wrapped: bytes, kek: str, id: str) -> bytes:
         """Open the wrapped key of the decision `id`.
 
         Raises Unavailable where the key `kek` is not here, and ValueError where it does not fit.

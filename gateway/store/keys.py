@@ -96,7 +96,7 @@ class Keys:
 
     async def rotate(
         self,
-        id: str,  # noqa: A002 - the word for it on the command line
+        id: str,
         overlap: dt.timedelta,
         *,
         lasts: dt.timedelta | None = None,
@@ -171,7 +171,7 @@ class Keys:
 
     async def revoke(
         self,
-        id: str,  # noqa: A002 - the word for it on the command line
+        id: str,
         *,
         by: Caller | None = None,
         why: str | None = None,
@@ -186,7 +186,7 @@ class Keys:
         open_ = api_keys.update().where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None))
         return await self._write(open_.values(revoked_at=now, old_hash=None, old_until=None)) > 0
 
-    async def get(self, id: str) -> ApiKey | None:  # noqa: A002 - the word for it on the command line
+    async def get(self, id: str) -> ApiKey | None:
         """Give what is known of a key, None where there is none."""
         row = await self._first(sa.select(api_keys).where(api_keys.c.id == id))
         return None if row is None else ApiKey.of(row)

@@ -86,7 +86,7 @@ async def events(
     return tuple(sorted(found, key=lambda one: one[0]))
 
 
-def _mentions(connection: AsyncConnection, id: str) -> sa.ColumnElement[bool]:  # noqa: A002 - the word for it on the wire
+def _mentions(connection: AsyncConnection, id: str) -> sa.ColumnElement[bool]:
     if connection.dialect.name == "sqlite":
         return sa.func.instr(decision_log.c.body, id.encode()) > 0
     return sa.func.convert_from(decision_log.c.body, "UTF8").contains(id, autoescape=True)

@@ -107,7 +107,7 @@ class DecisionLog:
         """Give the pseudonym that stands in records for the number of a patient, study or user; 64 hex characters."""
         return pseudonym(self._digester, kind, value)
 
-    async def get(self, id: str) -> Stored | None:  # noqa: A002 - the word for it on the wire
+    async def get(self, id: str) -> Stored | None:
         """Give the record with this id, None where there is none. Raises LogDamaged where it was changed."""
         rows = await self._read(sa.select(decision_log).where(decision_log.c.id == id))
         return stored_of(rows[0]) if rows else None

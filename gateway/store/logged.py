@@ -29,7 +29,7 @@ class Logged:
     leaf: str
     outcome: Outcome
 
-    def __init__(self, seal: _Seal, *, id: str, sequence: int, leaf: str, outcome: Outcome) -> None:  # noqa: A002 - its name
+    def __init__(self, seal: _Seal, *, id: str, sequence: int, leaf: str, outcome: Outcome) -> None:
         if seal is not _SEAL:
             raise TypeError("a Logged comes only from DecisionLog.append")
         for name, value in (("id", id), ("sequence", sequence), ("leaf", leaf), ("outcome", outcome)):
@@ -42,6 +42,6 @@ class Logged:
         return f"Logged(id={self.id!r}, sequence={self.sequence})"
 
 
-def logged(*, id: str, sequence: int, leaf: str, outcome: Outcome) -> Logged:  # noqa: A002 - its name
+def logged(*, id: str, sequence: int, leaf: str, outcome: Outcome) -> Logged:
     """Make a `Logged`; for `DecisionLog.append` alone, and no part of the store's surface."""
     return Logged(_SEAL, id=id, sequence=sequence, leaf=leaf, outcome=outcome)

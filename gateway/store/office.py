@@ -42,7 +42,7 @@ class Office:
         self._decisions = decisions
         self._search = search
 
-    async def read(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> Stored | None:  # noqa: A002 - the word for it on the wire
+    async def read(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> Stored | None:
         """Give a record, None where there is none that `caller` may see.
 
         Raises NotPermitted, LogDamaged, and Unavailable where the look can not be recorded.
@@ -56,7 +56,7 @@ class Office:
         await self._record(caller, endpoint, "read", (id,), given, rows=int(stored is not None))
         return stored
 
-    async def about(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> tuple[Found, ...]:  # noqa: A002 - the word for it on the wire
+    async def about(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> tuple[Found, ...]:
         """Give the records that speak of a decision, oldest first.
 
         Those who looked may be of any department: it is the decision's own department that may know of it. So a record
@@ -130,7 +130,7 @@ class Office:
         seen = tuple([one for one in filter_.subject if await self._sees(one, caller)])
         return msgspec.structs.replace(filter_, subject=seen, nothing=filter_.nothing or not seen)
 
-    async def _sees(self, id: str, caller: Caller) -> bool:  # noqa: A002 - the word for it on the wire
+    async def _sees(self, id: str, caller: Caller) -> bool:
         department = await self._search.department(id)
         return department is not None and covers(caller, department)
 
@@ -159,6 +159,6 @@ class Office:
         )
 
 
-def _check_id(id: str) -> None:  # noqa: A002 - the word for it on the wire
+def _check_id(id: str) -> None:
     if not id or len(id) > _ID_LONGEST or not id.isprintable():
         raise InvalidRequest(f"an id has 1 to {_ID_LONGEST} printable characters", param="id")

@@ -34,20 +34,20 @@ class OwnKeys:
         """Make a key."""
         return secrets.token_bytes(KEY_BYTES)
 
-    async def wrap(self, key: bytes, id: str) -> tuple[str, bytes]:  # noqa: A002 - the word for it on the wire
+    async def wrap(self, key: bytes, id: str) -> tuple[str, bytes]:
         """Wrap the key of the file or batch `id`; give what wrapped it, and the wrapped key. Raises Unavailable."""
         wrapped = await self.ring().wrap(key, id)
         self._keep(id, AESGCM(key))
         return wrapped
 
-    def known(self, id: str) -> AESGCM | None:  # noqa: A002 - the word for it on the wire
+    def known(self, id: str) -> AESGCM | None:
         """Give the cipher of `id` where its key was opened lately."""
         cipher = self._open.get(id)
         if cipher is not None:
             self._open.move_to_end(id)
         return cipher
 
-    async def open(self, id: str, kek: str, wrapped: bytes) -> AESGCM:  # noqa: A002 - the word for it on the wire
+    async def open(self, id: str, kek: str, wrapped: bytes) -> AESGCM:
         """Give the cipher of `id`. Raises Unavailable where its key can not be had, ValueError where it was changed."""
         cipher = self.known(id)
         if cipher is None:
@@ -55,11 +55,11 @@ class OwnKeys:
             self._keep(id, cipher)
         return cipher
 
-    def forget(self, id: str) -> None:  # noqa: A002 - the word for it on the wire
+    def forget(self, id: str) -> None:
         """Forget the key of `id`."""
         self._open.pop(id, None)
 
-    def _keep(self, id: str, cipher: AESGCM) -> None:  # noqa: A002 - the word for it on the wire
+    def _keep(self, id: str, cipher: AESGCM) -> None:
         self._open[id] = cipher
         while len(self._open) > _KEPT:
             self._open.popitem(last=False)

@@ -7,8 +7,8 @@ import datetime as dt
 import sqlalchemy as sa
 
 from gateway.store.batch_rows import now
+from gateway.store.batch_tables import processes
 from gateway.store.indexing import insert_of
-from gateway.store.tables import processes
 from gateway.store.transactions import Transactions
 
 _FORGOTTEN = dt.timedelta(hours=1)
@@ -20,7 +20,7 @@ class Processes:
     def __init__(self, transactions: Transactions) -> None:
         self._db = transactions
 
-    async def beat(self, id: str, kind: str, load: dict[str, int]) -> None:  # noqa: A002 - the column's name
+    async def beat(self, id: str, kind: str, load: dict[str, int]) -> None:
         """Say that a process is there. `load` counts its live requests in flight, by department."""
         values = {"kind": kind, "seen_at": now(), "load": load}
         async with self._db.write() as connection:
@@ -44,7 +44,7 @@ class Processes:
                 total[department] = total.get(department, 0) + number
         return total
 
-    async def gone(self, id: str) -> None:  # noqa: A002 - the column's name
+    async def gone(self, id: str) -> None:
         """Say that a process ends."""
         async with self._db.write() as connection:
             await connection.execute(processes.delete().where(processes.c.id == id))

@@ -98,7 +98,7 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
 
 
 def queue_query(
-    filter: ReviewFilter,  # noqa: A002 - the word for it
+    filter: ReviewFilter,
     caller: Caller,
     now: dt.datetime,
     limit: int,

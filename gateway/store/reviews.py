@@ -66,7 +66,7 @@ class Reviews:
     async def queue(
         self,
         caller: Caller,
-        filter: ReviewFilter | None = None,  # noqa: A002 - the word for it
+        filter: ReviewFilter | None = None,
         *,
         endpoint: str = "/reviews",
         limit: int = 50,

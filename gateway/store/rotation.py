@@ -19,12 +19,13 @@ from gateway.records import Caller, ChangeV1, new_id
 from gateway.records.events import CallerV1
 from gateway.records.sealing import KEY_BYTES
 from gateway.store import faults
+from gateway.store.batch_tables import batches, files
 from gateway.store.engine import writer
 from gateway.store.kek import KeyRing
 from gateway.store.locked import events
 from gateway.store.log import DecisionLog
 from gateway.store.migrate import TROUBLE
-from gateway.store.tables import batches, files, vault
+from gateway.store.tables import vault
 
 _TABLES: tuple[sa.Table, ...] = (vault, files, batches)  # what has keys in it, each by its id
 _BATCH = 500  # keys in one transaction

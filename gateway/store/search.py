@@ -167,7 +167,7 @@ class Search:
         ordered = sorted({row.position: row for row in rows}.items())
         return tuple(row for _, row in ordered)
 
-    async def department(self, id: str) -> str | None:  # noqa: A002 - the word for it on the wire
+    async def department(self, id: str) -> str | None:
         """Give the department of the record with this id, None where there is none. Raises Unavailable."""
         query = sa.select(decision_log.c.department).where(decision_log.c.id == id)
         found: str | None = await self._run(lambda connection: connection.execute(query).scalar())

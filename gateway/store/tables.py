@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy sees them; `migrations/` makes them, and a test compares the two.
 
-All of them in one file, over 300 lines: it is the one place that says what the database holds.
+Those of batches stand in `gateway.store.batch_tables`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Instant(TypeDecorator[dt.datetime]):
         return value.astimezone(dt.UTC) if isinstance(value, dt.datetime) else None
 
 
-_Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""The type of numbers that may pass 2^31."""
 
 EVENTS = "kind <> 'decision.v1'"
 """The condition of the index over what is no decision. A query that repeats it in these words is answered by it."""
@@ -47,7 +48,7 @@ EVENTS = "kind <> 'decision.v1'"
 decision_log = sa.Table(
     "decision_log",
     metadata,
-    sa.Column("sequence", _Sequence, sa.Identity(always=True), primary_key=True),
+    sa.Column("sequence", Sequence, sa.Identity(always=True), primary_key=True),
     sa.Column("id", sa.String(64), nullable=False),
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("department", sa.String(64), nullable=False),
@@ -98,8 +99,8 @@ store_facts = sa.Table(
 entries = sa.Table(
     "entries",
     metadata,
-    sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
-    sa.Column("sequence", _Sequence, nullable=False),
+    sa.Column("position", Sequence, primary_key=True, autoincrement=False),
+    sa.Column("sequence", Sequence, nullable=False),
     sa.Column("id", sa.String(64), nullable=False),
     sa.Column("at", Instant(), nullable=False),
     sa.Column("facet", sa.Integer(), nullable=False),
@@ -151,9 +152,9 @@ facets = sa.Table(
     sa.Column("action", sa.String(32), nullable=True),
     sa.Column("mode", sa.String(16), nullable=True),
     sa.Column("band", sa.Integer(), nullable=True),
-    sa.Column("total", _Sequence, nullable=False),
-    sa.Column("oldest", _Sequence, nullable=False),
-    sa.Column("newest", _Sequence, nullable=False),
+    sa.Column("total", Sequence, nullable=False),
+    sa.Column("oldest", Sequence, nullable=False),
+    sa.Column("newest", Sequence, nullable=False),
     sa.Index("uq_facets_digest", "digest", unique=True),
 )
 """The distinct combinations of what records are filtered by: few, so a filter is answered here first.
@@ -176,7 +177,7 @@ entry_subjects = sa.Table(
     "entry_subjects",
     metadata,
     sa.Column("subject", sa.String(64), primary_key=True),
-    sa.Column("position", _Sequence, primary_key=True, autoincrement=False),
+    sa.Column("position", Sequence, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
 """Which records speak of a decision: looks, reviews, holds, erasures. `subject` is the decision's id."""
@@ -194,15 +195,15 @@ tree_state = sa.Table(
     "tree_state",
     metadata,
     sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("size", _Sequence, nullable=False),
-    sa.Column("low", _Sequence, nullable=False),
+    sa.Column("size", Sequence, nullable=False),
+    sa.Column("low", Sequence, nullable=False),
 )
 """One row: how many records the tree holds, and up to which `sequence` no record is waiting."""
 
 checkpoints = sa.Table(
     "checkpoints",
     metadata,
-    sa.Column("size", _Sequence, primary_key=True, autoincrement=False),
+    sa.Column("size", Sequence, primary_key=True, autoincrement=False),
     sa.Column("at", Instant(), nullable=False),
     sa.Column("root", sa.LargeBinary(32), nullable=False),
     sa.Column("note", sa.Text(), nullable=False),
@@ -213,7 +214,7 @@ checkpoint_sinks = sa.Table(
     "checkpoint_sinks",
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("size", _Sequence, nullable=False),
+    sa.Column("size", Sequence, nullable=False),
     sa.Column("at", Instant(), nullable=True),
     sa.Column("trouble", sa.String(200), nullable=True),
 )
@@ -224,7 +225,7 @@ log_keys = sa.Table(
     metadata,
     sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("vkey", sa.String(400), nullable=False),
-    sa.Column("size", _Sequence, nullable=False),
+    sa.Column("size", Sequence, nullable=False),
     sa.Column("at", Instant(), nullable=False),
     sa.Column("note", sa.Text(), nullable=True),
 )
@@ -261,7 +262,7 @@ review_states = sa.Table(
     "review_states",
     metadata,
     sa.Column("decision", sa.String(64), primary_key=True),
-    sa.Column("position", _Sequence, nullable=False),
+    sa.Column("position", Sequence, nullable=False),
     sa.Column("department", sa.String(64), nullable=False),
     sa.Column("at", Instant(), nullable=False),
     sa.Column("due_by", sa.String(32), nullable=False),
@@ -284,120 +285,3 @@ console_sessions = sa.Table(
     sa.Column("expires_at", Instant(), nullable=False),
 )
 """Signed-in sessions of the console; `id` is a keyed digest of the cookie, `caller` is msgspec JSON."""
-
-files = sa.Table(
-    "files",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("department", sa.String(64), nullable=False),
-    sa.Column("owner", sa.String(200), nullable=False),
-    sa.Column("purpose", sa.String(32), nullable=False),
-    sa.Column("filename", sa.String(255), nullable=False),
-    sa.Column("bytes", sa.BigInteger(), nullable=False),
-    sa.Column("created_at", Instant(), nullable=False),
-    sa.Column("expires_at", Instant(), nullable=True),
-    sa.Column("kek", sa.String(64), nullable=False),
-    sa.Column("wrapped", sa.LargeBinary(), nullable=False),
-    sa.Index("ix_files_department", "department", "created_at", "id"),
-    sa.Index("ix_files_expires_at", "expires_at"),
-)
-"""Files of batches. Their bytes lie encrypted in the folder of files, under their id; `wrapped` is the key, wrapped."""
-
-batches = sa.Table(
-    "batches",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("department", sa.String(64), nullable=False),
-    sa.Column("owner", sa.String(200), nullable=False),
-    sa.Column("caller", sa.LargeBinary(), nullable=False),
-    sa.Column("said", sa.LargeBinary(), nullable=False),
-    sa.Column("endpoint", sa.String(64), nullable=False),
-    sa.Column("completion_window", sa.String(8), nullable=False),
-    sa.Column("metadata", sa.JSON(), nullable=True),
-    sa.Column("priority", sa.Integer(), nullable=False),
-    sa.Column("options", sa.JSON(), nullable=False),
-    sa.Column("idempotency_key", sa.String(200), nullable=True),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("paused", sa.Boolean(), nullable=False),
-    sa.Column("total", sa.Integer(), nullable=True),
-    sa.Column("input_file", sa.String(64), nullable=False),
-    sa.Column("output_file", sa.String(64), nullable=True),
-    sa.Column("error_file", sa.String(64), nullable=True),
-    sa.Column("report_file", sa.String(64), nullable=True),
-    sa.Column("summary", sa.JSON(), nullable=True),
-    sa.Column("errors", sa.JSON(), nullable=True),
-    sa.Column("kek", sa.String(64), nullable=False),
-    sa.Column("wrapped", sa.LargeBinary(), nullable=False),
-    sa.Column("created_at", Instant(), nullable=False),
-    sa.Column("expires_at", Instant(), nullable=False),
-    sa.Column("in_progress_at", Instant(), nullable=True),
-    sa.Column("finalizing_at", Instant(), nullable=True),
-    sa.Column("completed_at", Instant(), nullable=True),
-    sa.Column("failed_at", Instant(), nullable=True),
-    sa.Column("expired_at", Instant(), nullable=True),
-    sa.Column("cancelling_at", Instant(), nullable=True),
-    sa.Column("cancelled_at", Instant(), nullable=True),
-    sa.Index("ix_batches_department", "department", "created_at", "id"),
-    sa.Index("ix_batches_status", "status", "expires_at"),
-    sa.Index("uq_batches_idempotency", "department", "owner", "idempotency_key", unique=True),
-)
-"""Batches, in OpenAI's states. `caller` and `said` (what was said of all its lines) are msgspec JSON.
-
-`wrapped` is the key that encrypts the answers of its lines until they are in its files.
-"""
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", _Sequence, sa.Identity(), primary_key=True),
-    sa.Column("batch", sa.String(64), nullable=False),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("department", sa.String(64), nullable=False),
-    sa.Column("priority", sa.Integer(), nullable=False),
-    sa.Column("first", sa.Integer(), nullable=False),
-    sa.Column("count", sa.Integer(), nullable=False),
-    sa.Column("start", sa.BigInteger(), nullable=False),
-    sa.Column("size", sa.BigInteger(), nullable=False),
-    sa.Column("state", sa.String(8), nullable=False),
-    sa.Column("attempts", sa.Integer(), nullable=False),
-    sa.Column("available_at", Instant(), nullable=False),
-    sa.Column("owner", sa.String(64), nullable=True),
-    sa.Column("lease_until", Instant(), nullable=True),
-    sa.Index("ix_jobs_state", "state", "department", "priority", "id"),
-    sa.Index("ix_jobs_batch", "batch", "state"),
-    sqlite_autoincrement=True,
-)
-"""What is to be done of batches. A worker (`owner`) holds a job until `lease_until`, which its heartbeats move.
-
-A job of kind ``lines`` covers `count` lines from line `first`, which lie in `size` bytes from byte `start` of the file.
-"""
-
-batch_lines = sa.Table(
-    "batch_lines",
-    metadata,
-    sa.Column("batch", sa.String(64), primary_key=True),
-    sa.Column("line", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("outcome", sa.String(16), nullable=False),
-    sa.Column("ok", sa.Boolean(), nullable=False),
-    sa.Column("decision", sa.String(64), nullable=True),
-    sa.Column("reason", sa.String(200), nullable=True),
-    sa.Column("tries", sa.Integer(), nullable=False),
-    sa.Column("sealed", sa.LargeBinary(), nullable=True),
-    sa.Index("ix_batch_lines_outcome", "batch", "outcome", "ok", "reason"),
-    sqlite_with_rowid=False,
-)
-"""What each line of a batch came to: one row, in the transaction of its record. Its key is the idempotency key.
-
-`sealed` is the line of the output or error file, until that is written.
-"""
-
-processes = sa.Table(
-    "processes",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("kind", sa.String(8), nullable=False),
-    sa.Column("seen_at", Instant(), nullable=False),
-    sa.Column("load", sa.JSON(), nullable=False),
-)
-"""The processes that work, by their heartbeats; `load` counts the live requests of each department in flight."""

@@ -108,7 +108,7 @@ class Tree:
         rows = await self._all(sa.select(checkpoint_sinks).order_by(checkpoint_sinks.c.name))
         return tuple(Delivered(name=row.name, size=row.size, at=row.at, trouble=row.trouble) for row in rows)
 
-    async def prove(self, id: str) -> Proof | None:  # noqa: A002 - the word for it on the wire
+    async def prove(self, id: str) -> Proof | None:
         """Prove that the log holds the record `id`; None where the tree does not hold it (yet)."""
         rows = await self._all(sa.select(entries.c.position).where(entries.c.id == id))
         head = await self.checkpoint()

@@ -44,7 +44,7 @@ class Vault:
         self._decisions = decisions
         self._keyring = keyring
 
-    async def reveal(self, id: str, caller: Caller, endpoint: str, why: str, minutes: int) -> Revealed:  # noqa: A002 - the word for it on the wire
+    async def reveal(self, id: str, caller: Caller, endpoint: str, why: str, minutes: int) -> Revealed:
         """Show the content of a decision, and let the caller look again for `minutes`; recorded before it is shown.
 
         Raises NotPermitted, InvalidRequest, NotFound where there is no such decision for this caller, its content was
@@ -59,7 +59,7 @@ class Vault:
             decision, caller, endpoint, "reveal", why=why, now=now, until=now + dt.timedelta(minutes=minutes)
         )
 
-    async def content(self, id: str, caller: Caller, endpoint: str) -> Revealed:  # noqa: A002 - the word for it on the wire
+    async def content(self, id: str, caller: Caller, endpoint: str) -> Revealed:
         """Show the content again inside a time box that the same caller has opened; recorded before it is shown.
 
         Raises NotPermitted where none is open, and otherwise as `reveal`.
@@ -127,7 +127,7 @@ class Vault:
             raise Unavailable("this process was given no keys for the vault; start it with the gateway's data folder")
         return self._keyring
 
-    async def _decision(self, id: str, caller: Caller) -> DecisionV1:  # noqa: A002 - the word for it on the wire
+    async def _decision(self, id: str, caller: Caller) -> DecisionV1:
         stored = await self._decisions.get(id) if is_id(id) else None
         record = stored.record if stored is not None else None
         if not isinstance(record, DecisionV1) or not covers(caller, record.department):
@@ -165,7 +165,7 @@ class Vault:
         await self._decisions.append_event(access)
         return Revealed(content=await self._open(decision), until=until, access=access.id)
 
-    async def _box(self, id: str, caller: Caller, now: dt.datetime) -> AccessV1 | None:  # noqa: A002 - the word for it on the wire
+    async def _box(self, id: str, caller: Caller, now: dt.datetime) -> AccessV1 | None:
         """Give the reveal of `id` by this caller that is open `now`, the last one where there are several."""
         since = now - dt.timedelta(minutes=LONGEST_MINUTES)
         try:
@@ -181,7 +181,7 @@ class Vault:
             raise Unavailable(f"the decision log can not be read; {faults.hint(exc)}") from None
         return None
 
-    async def _row(self, id: str) -> Any | None:  # noqa: A002 - the word for it on the wire
+    async def _row(self, id: str) -> Any | None:
         try:
             async with self._engine.connect() as connection:
                 return (await connection.execute(sa.select(vault).where(vault.c.id == id))).first()
@@ -201,7 +201,7 @@ class Vault:
         except ValueError as exc:
             raise LogDamaged(f"decision `{decision.id}`: {exc}; run `gateway log verify`") from None
 
-    async def _erased(self, id: str, erasure: str) -> str:  # noqa: A002 - the word for it on the wire
+    async def _erased(self, id: str, erasure: str) -> str:
         stored = await self._decisions.get(erasure)
         record = stored.record if stored is not None else None
         when = f" on {record.at:%d %B %Y}, because of `{record.cause}`" if isinstance(record, ErasureV1) else ""

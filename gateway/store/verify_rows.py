@@ -91,7 +91,7 @@ def instant(text: object) -> object:
     return dt.datetime.fromisoformat(text) if isinstance(text, str) else text
 
 
-def problem_of_columns(id: str, kind: str, department: str, outcome: str | None, at: object, body: bytes) -> str | None:  # noqa: A002 - the column's name
+def problem_of_columns(id: str, kind: str, department: str, outcome: str | None, at: object, body: bytes) -> str | None:
     """Tell in what the columns do not say what the bytes say, or why these are no record; None where all is well."""
     try:
         due = columns_of(parse(body))

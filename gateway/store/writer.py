@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import Unavailable, describe
 from gateway.records import BreakGlassV1, DecisionV1, ReauditV1, Record, ReviewV1, canonical
 from gateway.store import faults
+from gateway.store.batch_tables import batch_lines
 from gateway.store.insert import PATIENCE, Inserter, LineTaken, Row
-from gateway.store.tables import batch_lines, decision_log
+from gateway.store.tables import decision_log
 
 _GROUP = 256  # records in one transaction
 _GROUP_BYTES = 32 * 1024 * 1024  # bytes of sealed content in one transaction: above, its records wait for the next

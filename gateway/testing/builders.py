@@ -32,7 +32,7 @@ def image(
     height: int = 256,
     text: str | None = None,
     *,
-    id: str = "messages[0].content[1]",  # noqa: A002 - the value's own field
+    id: str = "messages[0].content[1]",
     size: int = 24,
     ink: int = 255,
     ground: int = 0,
@@ -85,7 +85,7 @@ def request(
     images: Iterable[Image] = (),
     history: Iterable[tuple[Role, str]] = (),
     sampling: Sampling | None = None,
-    id: str = "test-0001",  # noqa: A002 - the value's own field
+    id: str = "test-0001",
     department: str = "radiology",
     model: str = "test-model",
     **extra: Any,

@@ -183,7 +183,7 @@ def _include_usage(body: Body, *, stream: bool) -> bool:
     return flag(options, "include_usage", "stream_options.include_usage")
 
 
-def read_chat(body: Body, *, id: str, department: str, models: tuple[str, ...]) -> Asked:  # noqa: A002 - as in `Request`
+def read_chat(body: Body, *, id: str, department: str, models: tuple[str, ...]) -> Asked:
     """Read the body of a chat request for the decision `id`; `models` are those of the department, the default first.
 
     Raises InvalidRequest with the field at fault, and NotFound for an unknown model.

@@ -26,7 +26,8 @@ from gateway.records import NOTHING_SAID, Caller, DecisionV1
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.store import Batch, Store, load_keyring
-from gateway.store.tables import decision_log, jobs
+from gateway.store.batch_tables import jobs
+from gateway.store.tables import decision_log
 
 CHAT, MODERATIONS = "/v1/chat/completions", "/v1/moderations"
 QUICK = Rhythm(tick=0.05, poll=0.05, beat=0.2, rest=0.02, probe=0.05, storing=0.02)
@@ -180,7 +181,7 @@ class Bench:
 
     async def batch(self, batch: Batch) -> Batch:
         found = await self.store.batches.get(batch.id)
-        assert found is not None
+        assert found.id == batch.id
         return found
 
     async def lines(self, file: str | None) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from gateway.errors import Unavailable
 from gateway.records import Caller, ReauditV1
 from gateway.records.events import CallerV1, new_id
 from gateway.store import LeaseLost, LineResult
-from gateway.store.tables import batches, decision_log, jobs
+from gateway.store.batch_tables import batches, jobs
+from gateway.store.tables import decision_log
 
 CALLER = Caller(key="key-radiology", department="radiology", roles=("caller",))
 

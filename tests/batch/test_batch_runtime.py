@@ -146,9 +146,9 @@ async def test_a_sweep_takes_back_what_the_dead_held(settings, upstream):
         batch = await bench.submit("one")
         assert (await runtime.store.jobs.claim("dead")).batch == batch.id
         now = dt.datetime.now(dt.UTC)
-        assert (await sweep(runtime.store, runtime.settings, now))["jobs"] == 0
+        assert (await sweep(runtime.store, now))["jobs"] == 0
         later = now + dt.timedelta(seconds=40)
-        assert await sweep(runtime.store, runtime.settings, later) == {"jobs": 1, "files": 0, "processes": 0}
+        assert await sweep(runtime.store, later) == {"jobs": 1, "files": 0, "processes": 0}
         await bench.run(Engine(runtime, "alive", rhythm=QUICK))
         assert len((await bench.ended(batch))[0]) == 1
     finally:

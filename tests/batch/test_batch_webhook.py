@@ -10,7 +10,7 @@ from aiohttp import web
 from batch.kit import chat
 
 from gateway.batch.webhook import signed
-from gateway.store.tables import jobs
+from gateway.store.batch_tables import jobs
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef" * 2).decode()
 

@@ -22,11 +22,11 @@ from gateway.batch.jobs import checkpoint, draw_reviews
 from gateway.batch.process import Flag, Process
 from gateway.batch.report import daily_reports
 from gateway.batch.schedule import _Turn, timetable
-from gateway.batch.store import open_store
 from gateway.batch.tasks import WORK, _until, send_work
 from gateway.batch.wake import Waker
 from gateway.batch.worker import create_worker
 from gateway.errors import ConfigurationError
+from gateway.opening import open_store
 from gateway.pipeline.live import Live
 from gateway.settings import read_settings
 
@@ -291,7 +291,7 @@ def test_live_requests_are_counted_by_department() -> None:
 @pytest.fixture
 async def filled(tmp_path):
     given = settings(tmp_path)
-    store = await open_store(given, must_sign=True)
+    store = await open_store(given)
     made = [outcomes.released(), outcomes.refused(), outcomes.released(), outcomes.refused(), outcomes.released()]
     logged = [await store.decisions.append(outcome) for outcome in made]
     await store.close()

@@ -130,7 +130,7 @@ class Gateway(Served):
 
     async def claim(self, batch: str, kind: str) -> Job:
         job = await self.store.jobs.claim("w0", kinds=(kind,), batch=batch)
-        assert job is not None
+        assert job.batch == batch
         return job
 
     def answer(self, batch: str, *outcomes: str) -> None:
@@ -151,7 +151,7 @@ class Gateway(Served):
 
     async def read(self, batch: str) -> Batch:
         found = await self.store.batches.get(batch)
-        assert found is not None
+        assert found.id == batch
         return found
 
     def finish(self, batch: str) -> None:

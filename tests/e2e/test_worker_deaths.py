@@ -17,7 +17,7 @@ from support import GATEWAY, Serve, StartWorker, Upstream, Worker, faulty_policy
 
 from gateway.store import Store
 from gateway.store.batch_rows import LEASED
-from gateway.store.tables import jobs
+from gateway.store.batch_tables import jobs
 
 MakeSite = Callable[..., Site]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from support import Upstream, faulty_policy
 
-from gateway.batch.store import open_store
 from gateway.batch.wake import Waker
 from gateway.batch.worker import create_worker
+from gateway.opening import open_store
 from gateway.records import Caller, Context
 from gateway.settings import read_settings
 from gateway.store import Batch, Store
@@ -50,7 +50,7 @@ class Site:
         """Await `work(store)` on the installation's store."""
 
         async def do() -> Any:
-            store: Store = await open_store(self.settings, must_sign=True)
+            store: Store = await open_store(self.settings)
             try:
                 return await work(store)
             finally:

@@ -6,10 +6,10 @@ import io
 import json
 
 import numpy as np
-import pydicom
 from click.testing import CliRunner
+from dicom_kit import with_pixels, written
 from PIL import Image as Pillow
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from gateway.cli.batch_intake import intake
@@ -40,29 +40,7 @@ def dataset(pixels=RAMP, *, study="1.2.3", series="1.2.3.4", number=1, modality=
     data.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
     if pixels.ndim == 3:
         data.PlanarConfiguration = 0
-    data.BitsAllocated = data.BitsStored = pixels.dtype.itemsize * 8
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    for keyword, value in tags.items():
-        if value is None:
-            del data[keyword]
-        else:
-            setattr(data, keyword, value)
-    return data
-
-
-def written(data, syntax=ExplicitVRLittleEndian):
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = data.get("SOPClassUID", SecondaryCaptureImageStorage)
-    meta.MediaStorageSOPInstanceUID = data.get("SOPInstanceUID", "1.2.3")
-    data.file_meta = meta
-    if "PixelData" in data:
-        data["PixelData"].VR = "OB" if syntax.is_encapsulated else "OW"
-    out = io.BytesIO()
-    pydicom.dcmwrite(out, data, enforce_file_format=True, little_endian=None)
-    return out.getvalue()
+    return with_pixels(data, pixels, tags)
 
 
 def dicom(*args, syntax=ExplicitVRLittleEndian, **tags):

@@ -9,10 +9,12 @@ from store.sealing import raw
 
 from gateway.records import Caller, Context
 from gateway.store import Chunk, LineResult, Store, load_keyring
-from gateway.store.tables import jobs
+from gateway.store.batch_tables import jobs
 
 CALLER = Caller(key="ca11er000001", department="radiology", roles=("caller",), person="mary")
 OTHER = Caller(key="ca11er000002", department="pathology", roles=("caller",))
+THIRD = Caller(key="ca11er000003", department="cardiology", roles=("caller",))
+MARKER = b"XYLOPHONEQUARTZ"
 ENDPOINT = "/v1/chat/completions"
 DAY = dt.timedelta(days=1)
 
@@ -108,3 +110,23 @@ async def die(url, worker):
     async with raw(url) as connection:
         gone = jobs.update().where(jobs.c.owner == worker, jobs.c.state == "leased")
         await connection.execute(gone.values(lease_until=now() - DAY))
+
+
+async def bodies(store, batch, *, ok):
+    """Read what the lines of one of the two files came to."""
+    return [body async for body in store.batches.results(batch, ok=ok)]
+
+
+async def missing(store, batch):
+    """Read which lines have no answer."""
+    return [run async for run in store.batches.missing(batch)]
+
+
+async def whole(store, id_):
+    """Read a file."""
+    return b"".join([piece async for piece in store.files.read(id_)])
+
+
+def folder_of(tmp_path):
+    """Name what lies in the folder of files."""
+    return sorted(each.name for each in (tmp_path / "files").iterdir())

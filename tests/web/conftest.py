@@ -101,7 +101,7 @@ class FakeRuntime:
     async def close(self):
         self.closed = True
 
-    async def _read(self, id, caller, endpoint, why=None):  # noqa: A002 - as the office has it
+    async def _read(self, id, caller, endpoint, why=None):
         require(caller, "read")
         self.reads.append((id, caller.key))
         stored = self.decided.get(id)

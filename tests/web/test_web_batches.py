@@ -124,7 +124,7 @@ async def test_a_batch_rests_and_goes_on(batching):
         assert await gate.store.jobs.claim("w") is None
         status, told = await ask(gate, f"/{id_}/resume")
         assert (status, told["gateway"]["paused"]) == (200, False)
-        assert await gate.store.jobs.claim("w") is not None
+        assert (await gate.store.jobs.claim("w")).batch == id_
         changes = [row.record for row in await gate.store.decisions.recent(9, kind="change.v1")]
         assert [(each.what, each.caller.key) for each in changes] == [
             ("batch-resumed", "k1"), ("batch-paused", "k8"), ("batch-created", "k1"),

@@ -285,6 +285,23 @@ async def test_an_upload_that_pauses_too_long_ends(batching, monkeypatch):
         assert on_disk(gate) == []
 
 
+async def test_an_upload_that_drips_ends(batching, monkeypatch):
+    monkeypatch.setattr(uploads, "IDLE_SECONDS", 0.5)
+
+    async def drips():
+        yield GOOD[:-50]
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with batching() as gate, aiohttp.ClientSession() as session:
+        headers = FORM | {"authorization": "Bearer key-caller"}
+        async with session.post(f"{gate.base}/v1/files", data=drips(), headers=headers) as answer:
+            assert answer.status == 400
+            assert "less than 65536 bytes of the file came in" in (await answer.json())["error"]["message"]
+        await until(lambda: not on_disk(gate))
+
+
 async def test_a_full_disk_says_what_to_do(batching, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -237,13 +237,14 @@ def _idempotency(request: HttpRequest[Any, Any, Any]) -> str | None:
 def _wanted(body: Body) -> Wanted:
     known(body, _FIELDS, "")
     listed = " or ".join(f"`{path}`" for path in ENDPOINTS)
+    expires = body.get("output_expires_after")
     return Wanted(
         input_file=string(_given(body, "input_file_id", "the id of a file"), "input_file_id", "the id of a file"),
         endpoint=_one_of(body, "endpoint", ENDPOINTS, listed),
         window=_one_of(body, "completion_window", WINDOWS, " or ".join(f"`{window}`" for window in WINDOWS)),
         metadata=_metadata(body.get("metadata")),
         priority=integer(body, "priority", -_PRIORITY, _PRIORITY) or 0,
-        keep=expiry(body.get("output_expires_after"), "output_expires_after"),
+        keep=None if expires is None else expiry(expires, "output_expires_after"),
     )
 
 

@@ -193,10 +193,8 @@ def limit_of(query: Mapping[str, str], most: int, default: int) -> int:
     raise InvalidRequest(f"`limit` is {quote(text)}; give a whole number from 1 to {most}", param="limit")
 
 
-def expiry(value: object, param: str) -> int | None:
-    """Read an object such as ``{"anchor": "created_at", "seconds": 86400}``: the seconds, None where it is null."""
-    if value is None:
-        return None
+def expiry(value: object, param: str) -> int:
+    """Read an object such as ``{"anchor": "created_at", "seconds": 86400}``: the seconds."""
     wanted = f'an object such as `{{"anchor": "created_at", "seconds": {LONGEST}}}`'
     body: Body = members(value, param, wanted)
     known(body, ("anchor", "seconds"), param)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,9 @@ AT_ONCE = 4
 
 IDLE_SECONDS = 60.0
 """How long the next piece of a file may take to come, in seconds. The whole may take any time."""
+
+LEAST = 64 * 1024
+"""The least that must come of a file in that time, in bytes."""
 
 AROUND = 64 * 1024
 """Bytes of a body that may come around the file: the other fields, the boundaries and the heads of parts."""
@@ -160,9 +164,7 @@ class Upload:
         text = self._fields.get(_SECONDS)
         if text is not None:
             given["seconds"] = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else text
-        found = expiry(given, "expires_after")
-        assert found is not None  # noqa: S101 - what is given is not null
-        return found
+        return expiry(given, "expires_after")
 
     def _check_purpose(self) -> None:
         given = self._fields.get("purpose")
@@ -197,6 +199,7 @@ class Upload:
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Give the body as it comes, without its empty end."""
         stream = self._request.stream()
+        since, brought = time.monotonic(), 0
         while True:
             try:
                 async with asyncio.timeout(IDLE_SECONDS):
@@ -216,7 +219,14 @@ class Upload:
             if chunk is None:
                 return
             if chunk:
+                brought += len(chunk)
                 yield chunk
+            if time.monotonic() - since >= IDLE_SECONDS:
+                if brought < LEAST:  # who drips bytes would hold a place for ever
+                    raise InvalidRequest(
+                        f"less than {LEAST} bytes of the file came in {IDLE_SECONDS:.0f} s; send it over a faster line"
+                    )
+                since, brought = time.monotonic(), 0
 
 
 def _early() -> InvalidRequest:

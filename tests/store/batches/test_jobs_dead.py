@@ -8,23 +8,9 @@ from store.batching import CALLER, begun, die, finalize, line_of, now, opened, r
 from store.sealing import raw
 
 from gateway.errors import Unavailable
-from gateway.records import Caller
 from gateway.store import Chunk, LeaseLost
+from gateway.store.batch_tables import batches, jobs
 from gateway.store.jobs import MAX_ATTEMPTS
-from gateway.store.tables import batches, jobs
-
-THIRD = Caller(key="ca11er000003", department="cardiology", roles=("caller",))
-
-
-@pytest.fixture
-def store(batch_store):
-    return batch_store
-
-
-@pytest.fixture
-async def sqlite(sqlite_url, tmp_path):
-    async with opened(sqlite_url, tmp_path) as made:
-        yield made
 
 
 async def test_a_worker_taken_for_dead_writes_nothing(store, batch_url):

@@ -1,4 +1,4 @@
-"""The store, as the work in the background opens it: without policies, stages and models."""
+"""The store that the settings describe: opened here for all who need it, with or without policies and stages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from gateway.settings import Settings
 from gateway.store import FileKey, FileSink, Store, load_keyring, load_secret, parse_sinks
 
 
-async def open_store(settings: Settings, *, must_sign: bool = False) -> Store:
-    """Open the store that the settings describe. Raises ConfigurationError."""
+async def open_store(settings: Settings, *, must_sign: bool = True) -> Store:
+    """Open it. Unless `must_sign` it opens also where the key of its log is lost. Raises ConfigurationError."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return await Store.open(
         settings.database_url,

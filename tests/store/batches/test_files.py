@@ -9,35 +9,14 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.batching import now, opened, upload
+from store.batching import MARKER, folder_of, now, opened, upload, whole
 from store.kit import SECRET
 from store.sealing import cells, raw
 
 from gateway.errors import TooLarge, Unavailable
 from gateway.store import FileDamaged, Store, load_keyring
+from gateway.store.batch_tables import files
 from gateway.store.file_blocks import BLOCK, TAG, stored_size
-from gateway.store.tables import files
-
-MARKER = b"XYLOPHONEQUARTZ"
-
-
-@pytest.fixture
-def store(batch_store):
-    return batch_store
-
-
-@pytest.fixture
-async def sqlite(sqlite_url, tmp_path):
-    async with opened(sqlite_url, tmp_path) as made:
-        yield made
-
-
-async def whole(store, id_):
-    return b"".join([piece async for piece in store.files.read(id_)])
-
-
-def folder_of(tmp_path):
-    return sorted(each.name for each in (tmp_path / "files").iterdir())
 
 
 async def test_what_went_in_comes_out(sqlite, tmp_path):

@@ -6,33 +6,27 @@ import os
 
 import pytest
 import sqlalchemy as sa
-from store.batching import CALLER, DAY, OTHER, begun, finalize, now, opened, result, submit, upload, work
+from store.batching import (
+    CALLER,
+    DAY,
+    MARKER,
+    OTHER,
+    begun,
+    finalize,
+    folder_of,
+    now,
+    opened,
+    result,
+    submit,
+    upload,
+    whole,
+    work,
+)
 from store.sealing import OFFICER, cells, raw
 
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.store import rotation
-from gateway.store.tables import files
-
-MARKER = b"XYLOPHONEQUARTZ"
-
-
-@pytest.fixture
-def store(batch_store):
-    return batch_store
-
-
-@pytest.fixture
-async def sqlite(sqlite_url, tmp_path):
-    async with opened(sqlite_url, tmp_path) as made:
-        yield made
-
-
-async def whole(store, id_):
-    return b"".join([piece async for piece in store.files.read(id_)])
-
-
-def folder_of(tmp_path):
-    return sorted(each.name for each in (tmp_path / "files").iterdir())
+from gateway.store.batch_tables import files
 
 
 async def test_files_are_listed_by_time_and_owner(store):

@@ -7,26 +7,12 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store.batching import CALLER, DAY, OTHER, begun, die, finalize, now, opened, result, submit, work
+from store.batching import CALLER, DAY, OTHER, THIRD, begun, die, finalize, now, opened, result, submit, work
 from store.sealing import raw
 
-from gateway.records import Caller
 from gateway.store import LeaseLost, job_claim
+from gateway.store.batch_tables import batches, jobs
 from gateway.store.jobs import LEASE
-from gateway.store.tables import batches, jobs
-
-THIRD = Caller(key="ca11er000003", department="cardiology", roles=("caller",))
-
-
-@pytest.fixture
-def store(batch_store):
-    return batch_store
-
-
-@pytest.fixture
-async def sqlite(sqlite_url, tmp_path):
-    async with opened(sqlite_url, tmp_path) as made:
-        yield made
 
 
 async def test_two_processes_never_get_the_same_job(store, batch_url, tmp_path):

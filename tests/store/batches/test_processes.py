@@ -1,15 +1,9 @@
 """Processes: who works is known by heartbeats, and who has gone is forgotten."""
 
-import pytest
 from store.batching import DAY, now
 from store.sealing import raw
 
-from gateway.store.tables import processes
-
-
-@pytest.fixture
-def store(batch_store):
-    return batch_store
+from gateway.store.batch_tables import processes
 
 
 async def test_those_who_beat_are_there(store, batch_url):
