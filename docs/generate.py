@@ -40,7 +40,7 @@ def _surface() -> list[str]:
     for name in plugin.__all__:
         value = getattr(plugin, name)
         documented = inspect.isclass(value) or inspect.isfunction(value)
-        text = (inspect.getdoc(value) or "").split("\n\n")[0] if documented else "a type: see `gateway/values.py`"
+        text = (inspect.getdoc(value) or "").split("\n\n")[0] if documented else "a type: see `gateway/values`"
         lines.append(f"| `{name}` | {' '.join(text.split()).replace('|', '/')} |")
     return lines
 

@@ -11,13 +11,24 @@ import asyncio
 import contextvars
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
-from gateway.values import Budget, Completion, Demonstration, Finding, Prompt, Request, Screening
+from gateway.values import (
+    Budget,
+    Completion,
+    Demonstration,
+    Ended,
+    Finding,
+    Piece,
+    Prompt,
+    Request,
+    Screening,
+    Window,
+)
 
 Kind = Literal["prescreener", "injector", "backend", "auditor"]
 """The four kinds of stage."""
@@ -70,8 +81,11 @@ class Backend(Protocol):
 class StreamingBackend(Backend, Protocol):
     """A model that can also answer piece by piece. Optional: a policy that streams `held` needs only `complete`."""
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[str]:
-        """Give the text of the answer as it grows."""
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | Ended, None]:
+        """Give the answer as it grows, all `prompt.request.sampling.n` choices interleaved, and `Ended` at last.
+
+        Closing the generator (`aclose`) stops the writing. Without `Ended` the answer counts as cut off.
+        """
         ...
 
 
@@ -121,6 +135,19 @@ class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     stage: str
     config: dict[str, Any] = {}
+
+
+@runtime_checkable
+class WindowedAuditor(Auditor, Protocol):
+    """An auditor that can judge an answer while it grows. Optional: for others the whole answer is held.
+
+    `audit` is then given a stretch of the text of a choice again and again, and at the end the whole answer, tool calls
+    included. What it finds in no stretch, and then in the whole, ends a stream of which a part has left.
+    """
+
+    def window(self) -> Window:
+        """Tell how much of the answer has to be seen at once."""
+        ...
 
 
 ConfigT = TypeVar("ConfigT", bound=Struct)

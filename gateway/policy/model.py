@@ -61,6 +61,12 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 """A department or stage: lowercase letters, digits and hyphens."""
 
+ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+"""The name of a model, as requests give it."""
+
+CLOSING = "The answer was stopped here, because a check of this hospital's safety policy found something in it."
+"""The line that ends a stream in which something is found late, where a policy gives no other."""
+
 
 class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all that is decoded from a policy file: unknown keys are errors."""
@@ -79,12 +85,27 @@ class BudgetSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return Budget(demonstrations=self.demonstrations, mix=self.mix, tokens=self.tokens, images=self.images)
 
 
+class CapSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that a model is ever shown, whatever a tier's budget buys; None for no cap."""
+
+    demonstrations: Annotated[int, Meta(ge=0, le=64)] | None = None
+    tokens: Annotated[int, Meta(ge=1)] | None = None
+    images: Annotated[int, Meta(ge=0)] | None = None
+
+
 class BackendSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model stage, its deadline for one answer, and its configuration."""
+    """A model: its stage, the deadline for one answer, and the stage's configuration.
+
+    `form` and `cap` hold for this model in place of the demonstrations' form and beside the tiers' budgets. `context`
+    is how many tokens of prompt and answer it may be given at once: fewer than its stage tells.
+    """
 
     stage: Name
     deadline: Duration = Duration(seconds=60.0)
     config: dict[str, Any] = {}
+    form: Form | None = None
+    cap: CapSpec = CapSpec()
+    context: Annotated[int, Meta(ge=512)] | None = None
 
 
 class PrescreenSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,6 +244,9 @@ class BatchSpec(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A department's policy, as its file says it.
 
+    `backend` is the model of requests that name none, and `models` are further ones by the name that requests give.
+    ``stream: windowed`` lets the text of a stream leave as soon as every auditor has seen it and what it needs to see
+    after it; `closing` is the line that ends a stream in which something is found late.
     With ``scope: clinical`` a request is refused where a pre-screener gives less than `clinical_at_least` as the
     probability that it is about clinical work, and where none gives any.
     """
@@ -230,6 +254,7 @@ class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     department: Name
     revision: Annotated[int, Meta(ge=1)]
     backend: BackendSpec
+    models: dict[ModelName, BackendSpec] = {}
     prescreen: Annotated[tuple[PrescreenSpec, ...], Meta(min_length=1)]
     audit: Annotated[tuple[AuditSpec, ...], Meta(min_length=1)]
     tiers: Annotated[tuple[Tier, ...], Meta(min_length=1)]
@@ -239,7 +264,8 @@ class Policy(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uninspected: Literal["refuse", "allow_uninspected"] = "refuse"
     scope: Literal["any", "clinical"] = "any"
     clinical_at_least: Share = 0.5
-    stream: Literal["held"] = "held"
+    stream: Literal["held", "windowed"] = "held"
+    closing: Annotated[str, Meta(min_length=1, max_length=500)] = CLOSING
     content: ContentSpec = ContentSpec()
     records: RecordsSpec = RecordsSpec()
     refuse_as: Literal["message", "error"] = "message"

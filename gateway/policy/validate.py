@@ -23,6 +23,7 @@ from gateway.values import (
     Score,
     Screening,
     Text,
+    TokenLogprob,
     ToolCall,
     Usage,
 )
@@ -199,6 +200,8 @@ def completion_problem(value: object, n: int) -> str | None:
         ids = [text.id for text in texts]
         if len(set(ids)) < len(ids) or not all(text.startswith(f"choices[{place}].") for text in ids):
             return "nonsense:id"
+        if choice.logprobs is not None and not _logprobs_ok(choice):
+            return "nonsense:logprobs"
     if type(value.usage) is not Usage:
         return "nonsense:usage"
     if not (_is_count(value.usage.prompt_tokens) and _is_count(value.usage.completion_tokens)):
@@ -206,6 +209,19 @@ def completion_problem(value: object, n: int) -> str | None:
     if type(value.blind) is not bool:
         return "nonsense:blind"
     return None
+
+
+def _logprobs_ok(choice: Choice) -> bool:
+    """Tell whether the tokens spell the text that is audited, and every logarithm is a number."""
+    if not _all(choice.logprobs, TokenLogprob):
+        return False
+    pairs = [pair for place in choice.logprobs for pair in ((place.token, place.logprob), *place.top)]
+    good = all(type(p) is tuple and len(p) == 2 and is_text(p[0]) and _is_logprob(p[1]) for p in pairs)
+    return good and "".join(place.token for place in choice.logprobs) == choice.text.text
+
+
+def _is_logprob(value: object) -> bool:
+    return (type(value) is float or type(value) is int) and not math.isnan(value) and value <= 0
 
 
 def findings_problem(value: object, texts: Mapping[str, str]) -> str | None:
