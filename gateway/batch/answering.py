@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _HEAVY = 256 * 1024  # bytes of a line, above which it is read beside the event loop
 _FAILED = frozenset({"stage-failed", "stage-missing", "model-failed", "demonstrations-failed"})
 _FOLLOWS = frozenset({"uninspected", "scope-unknown"})  # what is said besides where a stage has given no word
-_REFUSED = "Refused"
-"""The end of the name of an exception by which a model stage says that its server is well and refuses this prompt."""
+_WELL = ("Refused", "TooLong")
+"""Ends of the names of exceptions by which a model stage says that its server is well and does not take this prompt."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ def model_answered(outcomes: Sequence[Outcome]) -> bool | None:
     words = [attempt.completed for outcome in outcomes for attempt in outcome.attempts if attempt.completed is not None]
     if not words:
         return None
-    return any(not isinstance(word, StageFailed) or word.cause.endswith(_REFUSED) for word in words)
+    return any(not isinstance(word, StageFailed) or word.cause.endswith(_WELL) for word in words)
 
 
 def transient(outcomes: Sequence[Outcome]) -> bool:
@@ -153,7 +153,7 @@ def _broken(outcome: Outcome) -> bool:
 
 def _lasting(reason: Reason) -> bool:
     cause = reason.cause or ""
-    return cause == CONTEXT or (reason.code == "model-failed" and cause.endswith(_REFUSED))
+    return cause == CONTEXT or (reason.code == "model-failed" and cause.endswith(_WELL))
 
 
 def result_of(batch: Batch, number: int, custom_id: str, outcomes: Sequence[Outcome], tries: int) -> LineResult:

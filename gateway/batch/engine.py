@@ -148,8 +148,8 @@ class Engine:
                 if job is not None:
                     return self._hold(job)
                 self._next_papers = now + self._rhythm.poll
-            full = self.lanes.full({h.job.department for h in self._held.values() if h.lane is self.lanes.again})
-            # Where nothing was found for the departments that were hungry, only another hungry one is news.
+            full = self.lanes.full({h.job.department for h in self._held.values() if self.lanes.again in h.lanes})
+            # Where nothing was found for those that were hungry, only another hungry one is news.
             if (now >= self._next_lines or not self._asked <= full) and self._bytes() < _BYTES:
                 self._asked = full
                 job = await self._store.jobs.claim(self._owner, full=full, kinds=_LINES, batch=self._only)
@@ -173,17 +173,16 @@ class Engine:
         return sum(held.job.size for held in self._held.values())
 
     def _hold(self, job: Job) -> bool:
-        lane = self.lanes.of(job.department) if job.kind == "lines" else None
-        held = self._held[job.id] = Held(job, lane)
-        if lane is None:
-            held.task = self._spawn(self._paper(held), lambda: self._papered(held))
+        lanes = self.lanes.expect(job)
+        held = self._held[job.id] = Held(job, lanes)
+        if job.kind == "lines":
+            held.task = self._spawn(self._open(held), lambda: self._opened(held, lanes))
         else:
-            lane.coming += job.count
-            held.task = self._spawn(self._open(held), lambda: self._opened(held, lane))
+            held.task = self._spawn(self._paper(held), lambda: self._papered(held))
         return True
 
     async def _open(self, held: Held) -> None:
-        """Read the lines of a job, and let them wait in their lane."""
+        """Read the lines of a job, and let each wait in the lane of its model."""
         try:
             batch, raws = await open_lines(self._store, held.job)
         except LeaseLost:
@@ -194,12 +193,13 @@ class Engine:
             held.stopping, held.again = True, Again(_AWAY)
             return
         of = self._working.remembered.of
-        lane = self.lanes.again if batch.kind == "reaudit" else self.lanes.of(batch.department)
-        held.lane, held.left, held.done = lane, set(raws), not raws
-        lane.add([Line(held, batch, number, raw, of(batch.id, number)) for number, raw in raws.items()])
+        by_lane = await self.lanes.sort(batch, raws)
+        held.lanes, held.left, held.done = tuple(by_lane), set(raws), not raws
+        for lane, mine in by_lane.items():
+            lane.add([Line(held, batch, number, raws[number], of(batch.id, number)) for number in mine])
 
-    def _opened(self, held: Held, lane: Lane) -> None:
-        lane.coming -= held.job.count
+    def _opened(self, held: Held, lanes: tuple[Lane, ...]) -> None:
+        self.lanes.expected(lanes, held.job)
         held.task = None
         held.stopping = held.stopping or not (held.done or held.left)  # it broke
         self._look(held)

@@ -16,13 +16,14 @@ _REMEMBERED = 10_000  # lines whose failed tries are remembered while nobody hol
 class Held:
     """A job that this worker holds. `left` are the lines without an answer, `begun` counts those under way.
 
-    `task` is what opens a job of lines, or does another. `stopping` jobs begin no further line and are given back,
-    as `again` says; one that is `lost` belongs to another worker. `over` jobs are being ended.
+    `lanes` are those in which its lines wait; until they are read, those in which they may have to. `task` is what
+    opens a job of lines, or does another. `stopping` jobs begin no further line and are given back, as `again` says;
+    one that is `lost` belongs to another worker. `over` jobs are being ended.
     """
 
-    def __init__(self, job: Job, lane: Lane | None) -> None:
+    def __init__(self, job: Job, lanes: tuple[Lane, ...]) -> None:
         self.job = job
-        self.lane = lane
+        self.lanes = lanes
         self.left: set[int] = set()
         self.begun = 0
         self.stopping = False

@@ -51,6 +51,21 @@ class Envelope(Struct, frozen=True):
     context: Context
 
 
+class _Body(Struct, frozen=True):
+    """Of the body of a line no more than the model."""
+
+    model: str | None = None
+
+
+class _Line(Struct, frozen=True):
+    """Of a line no more than the body."""
+
+    body: _Body
+
+
+_peek = msgspec.json.Decoder(_Line).decode
+
+
 class LineError(Exception):
     """A line that is no good: the code and the message for the error file, and its `custom_id` where it has one."""
 
@@ -134,6 +149,17 @@ def read_judged(raw: bytes) -> str:
 def read_id(raw: bytes, batch: Batch) -> str:
     """Read a line as far as it is checked before anything is tried, and give its `custom_id`. Raises LineError."""
     return read_judged(raw) if batch.kind == "reaudit" else read_envelope(raw, batch).custom_id
+
+
+def model_of(raw: bytes) -> str | None:
+    """Give the model that a line asks for, without a look at anything else; None where it says none.
+
+    What is wrong with the line is told when it is read.
+    """
+    try:
+        return _peek(raw).body.model
+    except (ValueError, RecursionError):
+        return None
 
 
 def error_line(line_id: str, custom_id: str | None, number: int, code: str, message: str) -> bytes:

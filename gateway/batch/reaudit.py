@@ -97,7 +97,7 @@ class ReauditLines:
             return None, without_response(batch, number, "invalid", decision, "unknown_decision", told)
         try:
             plan = self._plan(batch)
-            if record.department not in plan.policies:
+            if plan.place(record) not in plan.policies:
                 told = f"no candidate is for the department `{record.department}`; name one with --policy"
                 return None, without_response(batch, number, "invalid", decision, "no_candidate", told)
             judged, look = await self._judged(batch, plan, record)
@@ -141,7 +141,7 @@ class ReauditLines:
 
     async def _judged(self, batch: Batch, plan: Plan, record: DecisionV1) -> tuple[Judged, Look]:
         options, look = plan.options, Look(batch, plan, record)
-        past = restored(record, plan.configs[record.department], other_too=options.other_config)
+        past = restored(record, plan.configs[plan.place(record)], other_too=options.other_config)
         if options.other_config and any(kind in ("prescreener", "auditor") for kind, _ in past.other):
             look.caveats.append("other-config")
         judged = await self._content.judge(look, past) if options.content else replay(look.loaded.policy, past)

@@ -51,7 +51,7 @@ class Look:
         self.batch = batch
         self.plan = plan
         self.record = record
-        self.loaded: LoadedPolicy = plan.policies[record.department]
+        self.loaded: LoadedPolicy = plan.policies[plan.place(record)]
         self.seen = False
         self.caveats: list[str] = []
         self._content: ContentV1 | None = None

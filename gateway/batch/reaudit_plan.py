@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.bootstrap import config_digest, named_stages
 from gateway.errors import ConfigurationError
 from gateway.policy.load import read_policy
 from gateway.policy.model import LoadedPolicy, convert
+from gateway.policy.models import for_model
+from gateway.records import DecisionV1
 from gateway.records.restore import Configs
 from gateway.registry import Registry
 
@@ -60,11 +63,22 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """Options with the candidates read, and the digests of the configurations that they give their stages."""
+    """Options with the candidates read, and the digests of the configurations that they give their stages.
+
+    Both are by department and model, under None for the default.
+    """
 
     options: Options
-    policies: Mapping[str, LoadedPolicy]
-    configs: Mapping[str, Configs]
+    policies: Mapping[tuple[str, str | None], LoadedPolicy]
+    configs: Mapping[tuple[str, str | None], Configs]
+
+    def place(self, record: DecisionV1) -> tuple[str, str | None]:
+        """Give under what the candidate for a decision stands, as it holds for the model that was asked for.
+
+        A candidate without that model is taken as it holds for its default.
+        """
+        place = record.department, record.model
+        return place if place in self.policies else (record.department, None)
 
 
 def options_of(plain: Mapping[str, Any]) -> Options:
@@ -91,15 +105,17 @@ def plan_of(options: Options, registry: Registry) -> Plan:
             lines.append(f"{candidate.file}: the candidate in the batch was changed; make the batch anew")
     if lines:
         raise ConfigurationError(*lines)
-    return Plan(
-        options=options,
-        policies=policies,
-        configs={department: configs_of(loaded, registry) for department, loaded in policies.items()},
-    )
+    each = {
+        (department, name): replace(loaded, policy=for_model(loaded.policy, name))
+        for department, loaded in policies.items()
+        for name in (None, *loaded.policy.models)
+    }
+    configs = {place: configs_of(loaded, registry) for place, loaded in each.items()}
+    return Plan(options=options, policies=each, configs=configs)
 
 
 def configs_of(loaded: LoadedPolicy, registry: Registry) -> Configs:
-    """Give the digests of the configurations that a policy gives its stages, as records keep them."""
+    """Give the digests of the configurations that a policy gives its stages, its default model's among them."""
     return {
         (kind, name): config_digest(convert(config, registry.offers[kind][name].stage.config))
         for kind, name, _, config in named_stages(loaded)

@@ -68,7 +68,7 @@ class Watch:
         going = [held for held in self._held.values() if held.wanted and held.job.kind in ("lines", "validate")]
         stopped = await self._stopped(going)
         for held in going:
-            idle = held.lane is not None and not held.lane.share and not held.begun
+            idle = held.task is None and not held.begun and any(not lane.share for lane in held.lanes)
             if held.job.batch in stopped or idle:  # without a place here, another worker may have one
                 self.stop_job(held)
 
@@ -87,11 +87,10 @@ class Watch:
     def stop_job(self, held: Held) -> None:
         """Begin no further line of a job; what is under way comes to its end, save what reads and writes files."""
         held.stopping = True
-        if held.job.kind != "lines":
-            if held.task is not None:
-                held.task.cancel()
-        elif held.lane is not None:
-            held.lane.drop()
+        if held.job.kind != "lines" and held.task is not None:
+            held.task.cancel()
+        for lane in held.lanes:
+            lane.drop()
         self._look(held)
 
     async def _stopped(self, among: Collection[Held]) -> frozenset[str]:

@@ -57,6 +57,7 @@ async def bootstrap(settings: Settings, *, sequencing: bool = True) -> Runtime:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     builder = Builder(registry)
     stages = {department: await builder.stages(policy) for department, policy in loaded.items()}
+    models = {department: await builder.models(policy, stages[department]) for department, policy in loaded.items()}
     for department, policy in loaded.items():
         builder.problems += await unfitting(policy, stages[department], registry)
     if builder.problems:
@@ -79,7 +80,10 @@ async def bootstrap(settings: Settings, *, sequencing: bool = True) -> Runtime:
         settings=settings,
         registry=registry,
         store=store,
-        pipelines={department: Pipeline(policy, stages[department], witness) for department, policy in loaded.items()},
+        pipelines={
+            department: Pipeline(policy, stages[department], witness, models[department])
+            for department, policy in loaded.items()
+        },
         stages=builder.made(),
         limits=Limiter(
             key=settings.limit_key,

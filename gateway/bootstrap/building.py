@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from gateway.errors import describe
 from gateway.pipeline import Built, BuiltStages
-from gateway.pipeline.room import never_fits
-from gateway.policy.model import LoadedPolicy, convert
+from gateway.pipeline.room import bounded, never_fits
+from gateway.policy.model import BackendSpec, LoadedPolicy, convert
+from gateway.policy.models import for_model
 from gateway.registry import Offer, Registry
 from gateway.stages import Kind, ModelRef
 
@@ -27,7 +28,7 @@ _METHOD: Mapping[Kind, str] = {
 
 
 def named_stages(loaded: LoadedPolicy) -> tuple[tuple[Kind, str, str, dict[str, Any]], ...]:
-    """List the stages that a policy names: kind, name, place in the file, configuration."""
+    """List the stages that a policy names, but those of its further models: kind, name, place, configuration."""
     policy = loaded.policy
     rows: list[tuple[Kind, str, str, dict[str, Any]]] = [
         ("prescreener", s.stage, f"prescreen[{i}]", s.config) for i, s in enumerate(policy.prescreen)
@@ -61,6 +62,26 @@ class Builder:
                 built[kind, name] = made
         return built
 
+    async def models(self, loaded: LoadedPolicy, stages: BuiltStages) -> dict[str, Built]:
+        """Build a policy's further models, by the name that requests give; `stages` are its others, the default's too.
+
+        Problems are gathered, not raised; a name that the default answers to already is one.
+        """
+        policy = loaded.policy
+        built: dict[str, Built] = {}
+        default = stages.get(("backend", policy.backend.stage))
+        taken = default.stage.models() if policy.models and default is not None else ()
+        for name, spec in policy.models.items():
+            place = f"{loaded.path}: models.{name}"
+            if name in taken:
+                self.problems.append(
+                    f"{place}: the model of `backend` has this name already; give another, or remove it"
+                )
+            made = await self._made_once("backend", spec.stage, spec.config, place)
+            if made is not None:
+                built[name] = made
+        return built
+
     async def _made_once(self, kind: Kind, name: str, config: dict[str, Any], where: str) -> Built | None:
         key = (kind, name, msgspec.json.encode(config, order="deterministic"))
         if key not in self._made:
@@ -86,6 +107,7 @@ class Builder:
     async def _build(self, offer: Offer, config: dict[str, Any], where: str) -> Built | None:
         try:
             given = convert(config, offer.stage.config)
+            reads = None if offer.stage.context is None else offer.stage.context(given)
             asked = await self._asked(offer, given, where)
             if asked is None:
                 return None
@@ -102,7 +124,7 @@ class Builder:
         if not inspect.iscoroutinefunction(method):
             self.problems.append(f"{where}: stage `{offer.name}` has no async method `{_METHOD[offer.kind]}`")
             return None
-        return Built(name=offer.name, version=offer.version, stage=stage, config=config_digest(given))
+        return Built(name=offer.name, version=offer.version, stage=stage, config=config_digest(given), context=reads)
 
     def made(self) -> tuple[Built, ...]:
         """Give the distinct stages that were built."""
@@ -110,11 +132,32 @@ class Builder:
 
 
 async def unfitting(loaded: LoadedPolicy, stages: BuiltStages, registry: Registry) -> list[str]:
-    """Name the budgets of a policy that its model's context can never hold, as far as its configuration tells."""
-    spec, backend = loaded.policy.demonstrations, loaded.policy.backend
-    built = None if spec is None else stages.get(("injector", spec.stage))
-    offer = registry.offers["backend"].get(backend.stage)
-    if built is None or offer is None or offer.stage.context is None:
-        return []
-    context = offer.stage.context(convert(backend.config, offer.stage.config))
-    return [f"{loaded.path}: {problem}" for problem in await never_fits(loaded.policy, built.stage, context)]
+    """Name what the contexts of a policy's models can never hold, as far as their configurations tell.
+
+    That is each budget that is too large, and each `context` that nobody could keep to.
+    """
+    policy = loaded.policy
+    injector = None if policy.demonstrations is None else stages.get(("injector", policy.demonstrations.stage))
+    problems = []
+    for name in (None, *policy.models):
+        its = for_model(policy, name)
+        where = f"{loaded.path}: " if name is None else f"{loaded.path}: models.{name}: "
+        tells = _reads(its.backend, registry)
+        if tells is None and its.backend.context is not None:
+            place = f"{loaded.path}: backend.context" if name is None else f"{loaded.path}: models.{name}.context"
+            hint = "say it in the stage's `config`, or leave `context` out"
+            problems.append(f"{place}: the stage `{its.backend.stage}` does not tell how many tokens it reads; {hint}")
+            continue
+        reads, _ = bounded(tells, its.backend.context)
+        found = await never_fits(its, None if injector is None else injector.stage, reads)
+        problems += [where + problem for problem in found]
+    return problems
+
+
+def _reads(spec: BackendSpec, registry: Registry) -> int | None:
+    """Give how many tokens a model reads at once, None where its stage does not tell."""
+    offer = registry.offers["backend"].get(spec.stage)
+    if offer is None or offer.stage.context is None:
+        return None
+    told: int | None = offer.stage.context(convert(spec.config, offer.stage.config))
+    return told

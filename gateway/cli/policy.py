@@ -25,7 +25,7 @@ def _load(flags: dict[str, Any]) -> Mapping[str, LoadedPolicy]:
 
 
 async def _fitting(loaded: Mapping[str, LoadedPolicy]) -> None:
-    """Raise ConfigurationError with every budget that its policy's model could never hold."""
+    """Raise ConfigurationError with every budget that a model of its policy could never hold."""
     from gateway.bootstrap import unfitting
     from gateway.evaluation.stages import workbench
     from gateway.registry import load_registry
@@ -35,11 +35,12 @@ async def _fitting(loaded: Mapping[str, LoadedPolicy]) -> None:
         problems: list[str] = []
         for policy in loaded.values():
             spec = policy.policy.demonstrations
-            if spec is None:
-                continue
-            made = await bench.stage("injector", spec.stage, spec.config, f"{policy.path}: demonstrations")
-            if made is not None:
-                problems += await unfitting(policy, {("injector", spec.stage): made}, registry)
+            stages: dict[Any, Any] = {}
+            if spec is not None:
+                made = await bench.stage("injector", spec.stage, spec.config, f"{policy.path}: demonstrations")
+                if made is not None:
+                    stages["injector", spec.stage] = made
+            problems += await unfitting(policy, stages, registry)
         problems = [*bench.problems, *problems]
     if problems:
         raise ConfigurationError(*dict.fromkeys(problems))

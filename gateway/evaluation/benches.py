@@ -84,7 +84,7 @@ def arms_of(
     ]
     if problems:
         raise ConfigurationError(*dict.fromkeys(problems))
-    own = getattr(spec, "form", TURNS)
+    own = TURNS if spec is None else loaded.policy.backend.form or spec.form
     made = make_arms(budgets, mixes, tuple(strategies) or (None,), tuple(forms_) or (own,))
     return (*made, WHOLE) if whole else made
 

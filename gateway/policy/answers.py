@@ -193,8 +193,8 @@ def merge(redactions: Iterable[Redaction]) -> tuple[Redaction, ...]:
 def redact(completion: Completion, redactions: tuple[Redaction, ...]) -> Completion:
     """Replace the spans of `redactions` in the texts of `completion`, names and arguments of tool calls included.
 
-    Raises ValueError where a redaction names a span that is not there: an answer that was meant to lose something must
-    not leave whole.
+    A choice that loses anything, if only among the tokens of its `logprobs`, loses all of these. Raises ValueError
+    where a redaction names a span that is not there: an answer that was meant to lose something must not leave whole.
     """
     length = {(choice.index, text.id): len(text.text) for choice in completion.choices for text in choice.texts()}
     if any(not 0 <= item.start < item.end <= length.get((item.choice, item.part), -1) for item in redactions):
@@ -212,4 +212,7 @@ def _redact_choice(choice: Choice, redactions: tuple[Redaction, ...]) -> Choice:
         return replace(text, text=result)
 
     calls = tuple(replace(call, name=done(call.name), arguments=done(call.arguments)) for call in choice.tool_calls)
-    return replace(choice, text=done(choice.text), tool_calls=calls)
+    # The tokens spell what was replaced, and their alternatives may too, so they go as a whole.
+    touched = any(item.choice == choice.index for item in redactions)
+    logprobs = None if touched else choice.logprobs
+    return replace(choice, text=done(choice.text), tool_calls=calls, logprobs=logprobs)

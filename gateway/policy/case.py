@@ -111,7 +111,7 @@ class Case(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `parts` are the request's. `found` holds the words on text that the pre-screeners it does not name found in the
     image. `uninspected` names parts that no stage looked at. `audit` holds findings in an answer of `choices` texts,
-    each `answer`; `attempt` 1 is the one after a retry.
+    each `answer`; `attempt` 1 is the one after a retry. `model` is the name of one of the policy's further models.
     """
 
     name: _Text
@@ -124,6 +124,7 @@ class Case(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer: _Text = "There is a nodule in the left upper lobe. No pleural effusion is seen."
     choices: Annotated[int, Meta(ge=1, le=16)] = 1
     attempt: Annotated[int, Meta(ge=0, le=1)] = 0
+    model: str | None = None
 
 
 def works(word: float | str | Word) -> bool:
@@ -159,6 +160,9 @@ def _mistakes(case: Case, policy: Policy) -> list[str]:
         f"`{s}` is no pre-screener of this policy; {closest(s, screens)}" for s in case.found or {} if s not in screens
     ]
     told += [f"`{s}` is no auditor of this policy; {closest(s, audits)}" for s in case.audit or {} if s not in audits]
+    if case.model is not None and case.model not in policy.models:
+        hint = f"leave `model` out for the default; {closest(case.model, policy.models)}"
+        told.append(f"`{case.model}` is none of this policy's `models`; {hint}")
     words = [*case.screen.values(), *(case.found or {}).values()]
     named = [*case.uninspected, *(p for word in words if isinstance(word, Word) for p in word.inspected or ())]
     known = {*case.parts, FOUND_PART}

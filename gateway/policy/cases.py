@@ -17,6 +17,7 @@ from gateway.policy.decide import admit, release, wanted
 from gateway.policy.decision import Admission, Admit, Reason, Refuse, Release, Retry, Verdict, Withhold
 from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
 from gateway.policy.model import LoadedPolicy, Policy
+from gateway.policy.models import for_model
 from gateway.policy.walk import closest
 from gateway.values import Choice, Completion, Finding, Score, Screening, Text
 
@@ -65,6 +66,7 @@ def run_cases(policy: Policy, cases: Iterable[Case]) -> tuple[CaseResult, ...]:
 
 
 def _run(policy: Policy, case: Case) -> str | None:
+    policy = for_model(policy, case.model)
     evidence, coverage = _screening(policy, case)
     decision: Admission | Verdict = admit(policy, evidence, coverage)
     if case.expect.admit is None and case.expect.refuse is None and isinstance(decision, Admit):

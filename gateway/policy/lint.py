@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from gateway.policy.answers import REFUSAL
-from gateway.policy.model import AuditSpec, Policy
+from gateway.policy.model import AuditSpec, OverDefense, Policy
+from gateway.policy.models import for_model
 
 _HIGH_THRESHOLD = 0.9
 _LONG = 365 * 86400.0  # seconds
@@ -25,9 +26,22 @@ class Weakness(Struct, frozen=True, kw_only=True):
 
 def lint(policy: Policy) -> tuple[Weakness, ...]:
     """Find what weakens a policy, in the order of its file."""
-    found = (*_checks(policy), *_tiers(policy), *_over_defense(policy), *_deadlines(policy), *_kept(policy))
-    found += tuple(_reviews(policy))
+    found = (*_models(policy), *_checks(policy), *_tiers(policy), *_over_defense(policy))
+    found += (*_deadlines(policy), *_kept(policy), *_reviews(policy))
     return tuple(Weakness(path=path, text=text) for path, text in found)
+
+
+def _models(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Look at what the caps of models leave of the budgets."""
+    if policy.demonstrations is None:
+        return
+    for path, name in (("backend", None), *((f"models.{name}", name) for name in policy.models)):
+        its = for_model(policy, name)
+        bought = any(tier.budget.demonstrations for tier in policy.tiers)
+        if bought and its.backend.cap.demonstrations == 0:
+            yield f"{path}.cap.demonstrations", "this model is asked without demonstrations: its defence is off"
+        elif _gains(policy, policy.over_defense) and not _gains(its, its.over_defense):
+            yield f"{path}.cap.demonstrations", "asking again shows no more than at first: nothing is gained"
 
 
 def _checks(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -94,13 +108,19 @@ def _over_defense(policy: Policy) -> Iterator[tuple[str, str]]:
             f"no auditor `{REFUSAL}` stands in `audit`: unless another finds refusals, nothing is retried",
         )
     first = policy.tiers[0]
-    if spec.retry.demonstrations <= first.budget.demonstrations and spec.retry.mix >= first.budget.mix:
+    if not _gains(policy, spec):
         yield (
             "over_defense.retry",
             "neither more demonstrations nor more answering ones than at first: nothing is gained",
         )
     if spec.benign_below is not None and spec.benign_below > first.below:
         yield "over_defense.benign_below", "questions above the first tier are asked again with the retry's budget"
+
+
+def _gains(policy: Policy, spec: OverDefense | None) -> bool:
+    """Tell whether asking once more shows the model more demonstrations than at first, or more that answer."""
+    first = policy.tiers[0].budget
+    return spec is not None and (spec.retry.demonstrations > first.demonstrations or spec.retry.mix < first.mix)
 
 
 def _kept(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -127,13 +147,13 @@ def _deadlines(policy: Policy) -> Iterator[tuple[str, str]]:
 
     A retry is not counted: where it runs out of time the first answer still stands.
     """
-    seconds = 2 * max(spec.deadline.seconds for spec in policy.prescreen) + policy.backend.deadline.seconds
-    seconds += max(spec.deadline.seconds for spec in policy.audit)
+    checks = 2 * max(spec.deadline.seconds for spec in policy.prescreen)
+    checks += max(spec.deadline.seconds for spec in policy.audit)
     if policy.demonstrations is not None:
-        seconds += policy.demonstrations.deadline.seconds
-    if seconds > policy.deadline.seconds:
-        whole = f"{policy.deadline.seconds:g}s"
-        yield (
-            "deadline",
-            f"the stages may take {seconds:g}s, and {whole} are there: late stages are cut short, and refuse",
-        )
+        checks += policy.demonstrations.deadline.seconds
+    specs = {"deadline": policy.backend} | {f"models.{name}.deadline": spec for name, spec in policy.models.items()}
+    for path, spec in specs.items():
+        seconds, whole = checks + spec.deadline.seconds, f"{policy.deadline.seconds:g}s"
+        if seconds > policy.deadline.seconds:
+            told = f"the stages may take {seconds:g}s, and {whole} are there: late stages are cut short, and refuse"
+            yield path, told

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.errors import ConfigurationError
 from gateway.policy.model import LoadedPolicy, Policy
-from gateway.policy.nodes import Problems, child, is_null, items, parse, plain, read_bytes
+from gateway.policy.nodes import Problems, child, is_null, items, pairs, parse, plain, read_bytes
 from gateway.policy.schema import schema
 from gateway.policy.walk import closest, decode
 from gateway.stages import Kind
@@ -29,6 +29,9 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
     "auditor": ("auditor", "audit"),
 }
 """By kind of stage: its name in words, and its key in a policy."""
+
+_AUTO = "auto"
+"""The name by which requests ask for the default model."""
 
 
 def load_policies(folder: Path, offers: Offers) -> dict[str, LoadedPolicy]:
@@ -116,6 +119,7 @@ def _read(data: bytes, file: Path, offers: Offers, problems: Problems, *, named:
     if named:
         _check_department(root, file, problems)
     _check_stages(root, offers, problems)
+    _check_models(root, problems)
     _check_tiers(root, problems)
     _check_between(root, problems)
     _check_demonstrations(root, problems)
@@ -141,17 +145,19 @@ def _specs(root: yaml.Node) -> Iterator[tuple[Kind, str, yaml.Node]]:
             yield kind, key, node
         for place, item in enumerate(items(node)):
             yield kind, f"{key}[{place}]", item
+    for name, _, node in pairs(child(root, "models")):
+        yield "backend", f"models.{name}", node
 
 
 def _check_stages(root: yaml.Node, offers: Offers, problems: Problems) -> None:
-    """Check that each stage is installed, stands once, and takes its configuration."""
+    """Check that each stage is installed, stands once (models may share one), and takes its configuration."""
     seen: dict[tuple[Kind, str], str] = {}
     for kind, path, spec in _specs(root):
         name = child(spec, "stage")
         if not isinstance(name, yaml.ScalarNode):
             continue
         first = seen.setdefault((kind, name.value), path)
-        if first != path:
+        if first != path and kind != "backend":
             problems.add(name, f"{path}.stage", f"`{name.value}` stands twice, first at `{first}`; remove one")
         config = offers.get(kind, {}).get(name.value)
         if config is None:
@@ -175,6 +181,14 @@ def _elsewhere(kind: Kind, name: str, offers: Offers) -> str:
     near = closest(name, names)
     installed = "installed: " + ", ".join(f"`{known}`" for known in names)
     return f"{near} {installed}" if near.startswith("did") else installed
+
+
+def _check_models(root: yaml.Node, problems: Problems) -> None:
+    """Refuse a model by the name that stands for the default."""
+    for name, key, _ in pairs(child(root, "models")):
+        if name == _AUTO:
+            hint = "give it another name, or write it as `backend`"
+            problems.add(key, f"models.{name}", f"`{name}` asks for the default model; {hint}")
 
 
 def _check_tiers(root: yaml.Node, problems: Problems) -> None:

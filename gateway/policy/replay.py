@@ -7,12 +7,12 @@ unknown, unless what others said refuses or withholds by itself: a further word 
 The words of stages that the candidate does not name are left out, with the text that they alone found in images; what
 was asked for a second opinion counts where the candidate would have asked for it. What is not judged again: how the
 model would have answered with other demonstrations, or how another model would have. The recorded answer stands for it,
-and `Judged.caveats` says so.
+and `Judged.caveats` says so. A candidate that has no model of the name that was asked is judged as for its default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -21,11 +21,13 @@ from msgspec.structs import replace
 from gateway.policy.answers import Whole, verdict_on
 from gateway.policy.decide import admit, rule_of
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Retry, Withhold
-from gateway.policy.evidence import Audited, AuditEvidence, Inspected, ScreenEvidence, StageFailed
+from gateway.policy.evidence import AuditEvidence, Inspected, ScreenEvidence, StageFailed
 from gateway.policy.gather import gather
 from gateway.policy.model import Policy
+from gateway.policy.models import for_model
+from gateway.policy.outline import Outline, Outlined
 from gateway.stages import Kind
-from gateway.values import Budget, Completion, Finding
+from gateway.values import Budget, Completion
 
 After = Literal["released", "refused", "withheld", "screened", "asked", "unknown"]
 
@@ -34,19 +36,8 @@ Caveat = Literal["budget", "demonstrations", "model"]
 
 _SURE_REFUSAL = frozenset({"risk", "finding", "out-of-scope", "stage-failed", "nothing-to-answer"})
 _SURE_WITHHELD = frozenset({"finding", "stage-failed"})
+_GONE = "caller-gone"  # no policy would have kept the caller
 _ROOM = "context"  # a question that leaves no room for demonstrations: the pipeline never excuses it
-
-
-class Outline(Struct, frozen=True, kw_only=True):
-    """What is known of an answer without its words: the length of the text of each choice, in characters.
-
-    A finding whose `replacement` is not None could be replaced. `stuck` and `misplaced` name findings that could not
-    be, and findings whose part was not in the answer, by stage, kind and part. Of others that is not known.
-    """
-
-    lengths: tuple[int, ...]
-    stuck: frozenset[tuple[str, str, str]] = frozenset()
-    misplaced: frozenset[tuple[str, str, str]] = frozenset()
 
 
 class Asking(Struct, frozen=True, kw_only=True):
@@ -66,6 +57,7 @@ class Asking(Struct, frozen=True, kw_only=True):
 class Past(Struct, frozen=True, kw_only=True):
     """What is known of a decision. `screen_only`: no model was to be asked, whatever the checks said.
 
+    `model` is the name of the model that was asked for, None where it is not known.
     `other` are the stages that were configured otherwise than the candidate configures them. The words of pre-screeners
     and auditors among them are not in the evidence.
     """
@@ -75,6 +67,7 @@ class Past(Struct, frozen=True, kw_only=True):
     askings: tuple[Asking, ...]
     screen_only: bool
     other: frozenset[tuple[Kind, str]] = frozenset()
+    model: str | None = None
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -88,6 +81,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 def replay(policy: Policy, past: Past) -> Judged:
     """Decide on `past` as `policy` would have."""
+    policy = for_model(policy, past.model)
     gathered = gather(policy, past.screening, past.coverage)
     admission = admit(policy, gathered.words, gathered.coverage)
     if gathered.lacking:
@@ -172,7 +166,8 @@ def _verdict(
             reason = Reason(code="demonstrations-failed", stage=failed.stage, cause=failed.cause)
             return Judged(after="withheld", rule="demonstrations", reasons=(reason,))
         if failed.kind == "backend":
-            reason = Reason(code="model-failed", stage=failed.stage, cause=failed.cause)
+            code = _GONE if failed.cause == _GONE else "model-failed"
+            reason = Reason(code=code, stage=failed.stage, cause=failed.cause)
             return Judged(after="withheld", rule="backend", reasons=(reason,))
     outline = asking.answer
     if outline is None:
@@ -181,7 +176,7 @@ def _verdict(
     words = tuple(word for word in asking.audits if word.stage in named)
     lacking = unheard(policy, asking)
 
-    def decide(answer: _Outlined) -> Release | Withhold | Retry:
+    def decide(answer: Outlined) -> Release | Withhold | Retry:
         return verdict_on(policy, admitted, answer, words, number)
 
     return _weighed(policy, decide, outline, lacking, past)
@@ -225,13 +220,14 @@ def heard_anew(asking: Asking, completion: Completion, words: tuple[AuditEvidenc
 
 def _weighed(
     policy: Policy,
-    decide: Callable[[_Outlined], Release | Withhold | Retry],
+    decide: Callable[[Outlined], Release | Withhold | Retry],
     outline: Outline,
     lacking: tuple[str, ...],
     past: Past,
 ) -> Judged | Retry:
     """Decide with the best that may be true of the answer, and with the worst where that is a guess."""
-    best, worst = _Outlined(outline, replaces=True), _Outlined(outline, replaces=False)
+    streams = policy.stream == "windowed"
+    best, worst = (Outlined(outline, replaces=replaces, streams=streams) for replaces in (True, False))
     verdict = decide(best)
     if lacking:
         places = {spec.stage: f"audit[{place}]" for place, spec in enumerate(policy.audit)}
@@ -248,6 +244,8 @@ def _weighed(
         return verdict
     if isinstance(verdict, Withhold):
         return Judged(after="withheld", rule=verdict.rule, reasons=verdict.reasons)
+    if outline.cut:
+        return Judged(after="unknown", rule=verdict.rule, reasons=(Reason(code="answer-cut"),))
     return Judged(after="released", rule=verdict.rule)
 
 
@@ -257,32 +255,3 @@ def _excused(policy: Policy, failed: StageFailed, budget: Budget) -> bool:
     if spec is None or budget.demonstrations == 0 or spec.stage != failed.stage:
         return True
     return spec.allow_if_unavailable and failed.cause != _ROOM
-
-
-class _Outlined:
-    """An answer of which an outline is known. `guessed` tells whether it mattered what is not."""
-
-    def __init__(self, outline: Outline, *, replaces: bool) -> None:
-        self._outline = outline
-        self._replaces = replaces
-        self.guessed = False
-
-    @property
-    def choices(self) -> Collection[int]:
-        return range(len(self._outline.lengths))
-
-    def holds(self, finding: Finding, word: Audited) -> bool:
-        here = 0 <= word.choice < len(self._outline.lengths)
-        return here and (word.stage, finding.kind, finding.part) not in self._outline.misplaced
-
-    def obstacle(self, finding: Finding, word: Audited, span: tuple[int, int]) -> str | None:
-        outline, (start, end) = self._outline, span
-        text = finding.part == f"choices[{word.choice}].content"
-        if not 0 <= start < end or (text and end > outline.lengths[word.choice]):
-            return "bad-span"
-        if finding.replacement is not None:
-            return None
-        if (word.stage, finding.kind, finding.part) in outline.stuck:
-            return "no-replacement"
-        self.guessed = True
-        return None if self._replaces else "no-replacement"

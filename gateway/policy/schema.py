@@ -38,8 +38,11 @@ def _schema(kind: inspect.Type, definitions: dict[str, Any]) -> dict[str, Any]:
         case inspect.TupleType():
             each = [_schema(item, definitions) for item in kind.item_types]
             return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
-        case inspect.DictType():
+        case inspect.DictType(value_type=inspect.AnyType()):
             return {"type": "object"}
+        case inspect.DictType():
+            names, values = _schema(kind.key_type, definitions), _schema(kind.value_type, definitions)
+            return {"type": "object", "propertyNames": names, "additionalProperties": values}
         case inspect.UnionType():
             return {"anyOf": [_schema(each, definitions) for each in kind.types]}
         case inspect.LiteralType():

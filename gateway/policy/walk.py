@@ -69,7 +69,8 @@ def _check(node: yaml.Node, kind: inspect.Type, path: str, problems: Problems) -
         case inspect.DictType():
             if not isinstance(node, yaml.MappingNode):
                 _wrong(node, kind, path, problems)
-            for name, _, value in pairs(node):
+            for name, key, value in pairs(node):
+                _check(key, kind.key_type, join(path, name), problems)
                 _check(value, kind.value_type, join(path, name), problems)
         case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType():
             _check_list(node, kind, path, problems)

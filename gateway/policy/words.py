@@ -100,6 +100,8 @@ def _told(reason: Reason, *, asked: bool) -> tuple[str, str]:
             return "it is too long for the model beside the safety examples that this department requires", _SHORTEN
         case "demonstrations-failed":
             return "the safety examples that this department requires were not available", _RETRY
+        case "caller-gone":
+            return "the caller had gone before the answer was ready", "Please send it again, and wait for the answer."
         case "model-failed":
             return "the model gave no usable answer in time", _RETRY
         case "nothing-to-answer":

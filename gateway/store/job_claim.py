@@ -72,14 +72,17 @@ def ready(at: dt.datetime) -> sa.ColumnElement[bool]:
 async def candidates(
     connection: AsyncConnection, kinds: Collection[JobKind] | None, full: Collection[str], at: dt.datetime
 ) -> dict[str, list[str]]:
-    """Give the batches that have a job to be had, by department; first those to be had first."""
+    """Give the batches that have a job to be had, by department; first those to be had first.
+
+    Those in `full` are left out, and those of departments in it.
+    """
     query = (
         sa.select(batches.c.department, batches.c.id)
         .where(open_batches(kinds, at), sa.exists().where(ready(at)))
         .order_by(batches.c.priority.desc(), batches.c.created_at, batches.c.id)
     )
     if full:
-        query = query.where(batches.c.department.not_in(full))
+        query = query.where(batches.c.department.not_in(full), batches.c.id.not_in(full))
     found: dict[str, list[str]] = {}
     for department, id_ in (await connection.execute(query)).all():
         found.setdefault(department, []).append(id_)

@@ -64,9 +64,10 @@ class Jobs:
         """Give the worker `owner` a job to hold for LEASE seconds; None where there is none for it now.
 
         Of the departments that are not in `full`, the one gets it that has the fewest lines in work, then the one that
-        was served longest ago; in it go first the batches with the highest priority, then the oldest. Lines that have
-        ended their worker each time are tried the last time by a worker that holds nothing else, so a worker may be
-        given None while jobs wait. With `batch` it is one of that batch alone. Raises Unavailable.
+        was served longest ago; in it go first the batches with the highest priority, then the oldest, but none whose id
+        is in `full`. Lines that have ended their worker each time are tried the last time by a worker that holds
+        nothing else, so a worker may be given None while jobs wait. With `batch` it is one of that batch alone. Raises
+        Unavailable.
         """
         at = now()
         tells = batch is None and (kinds is None or "webhook" in kinds)

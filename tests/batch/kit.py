@@ -113,7 +113,10 @@ class Bench:
         pipelines = {}
         for department, changes in policies.items():
             model = self.models[department] = one if shared else Model()
-            pipelines[department] = Pipeline(_policy(department, **changes), self._stages(model))
+            others = {name: Model() for name in changes.get("models", {})}
+            self.models |= {f"{department}:{name}": other for name, other in others.items()}
+            built = {name: Built(name="echo", version="1", stage=other) for name, other in others.items()}
+            pipelines[department] = Pipeline(_policy(department, **changes), self._stages(model), None, built)
         self.runtime = Runtime(
             settings=settings,
             registry=Registry(offers={}),

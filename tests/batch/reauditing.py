@@ -9,9 +9,10 @@ from store.kit import SECRET
 
 from gateway.batch.reaudit_plan import Candidate, Options, configs_of
 from gateway.batch.reaudit_start import begin, report_of, work_off
-from gateway.bootstrap import Runtime
+from gateway.bootstrap import Runtime, config_digest
 from gateway.pipeline import Built, Pipeline
 from gateway.policy.load import load_candidates, read_policy
+from gateway.policy.model import convert
 from gateway.records import Caller
 from gateway.registry import Offer, Registry
 from gateway.settings import Settings
@@ -68,14 +69,15 @@ class Showing(FixedInjector):
 
 
 class Watching(FixedAuditor):
-    """Finds nothing, and keeps how many demonstrations it saw."""
+    """Finds nothing, and keeps how many demonstrations it saw, and in which form."""
 
     def __init__(self):
         super().__init__()
-        self.demonstrations = []
+        self.demonstrations, self.forms = [], []
 
     async def audit(self, prompt, completion):
         self.demonstrations.append(len(prompt.demonstrations))
+        self.forms.append(prompt.form)
         return await super().audit(prompt, completion)
 
 
@@ -116,7 +118,19 @@ class World:
             (kind, name): Built(name=name, version="1", stage=self._stage(kind, name), config=config)
             for (kind, name), config in configs.items()
         }
-        pipeline, caller = Pipeline(loaded, stages), Caller(key="k", department="radiology", roles=("caller",))
+        models = {
+            name: Built(
+                name=spec.stage,
+                version="1",
+                stage=self._stage("backend", spec.stage),
+                config=config_digest(convert(spec.config, Level)),
+            )
+            for name, spec in loaded.policy.models.items()
+        }
+        pipeline, caller = (
+            Pipeline(loaded, stages, None, models),
+            Caller(key="k", department="radiology", roles=("caller",)),
+        )
         made = []
         for text in texts:
             asked = request(text, id=f"dec_{len(self.words.asked):02d}{text[:8].strip():x<8}", **more)
@@ -158,7 +172,7 @@ class World:
 
 
 def _offer(name, stage):
-    return Stage(name, Level if name == "words" else NoConfig, lambda _config: stage)
+    return Stage(name, Level if name in ("words", "echo") else NoConfig, lambda _config: stage)
 
 
 @contextlib.asynccontextmanager

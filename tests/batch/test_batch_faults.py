@@ -24,6 +24,10 @@ class PromptRefused(Exception):
     pass
 
 
+class PromptTooLong(Exception):
+    pass
+
+
 def ids(lines):
     return sorted(line["custom_id"] for line in lines)
 
@@ -134,9 +138,10 @@ async def test_a_check_that_fails_for_good_refuses_as_it_would_live(quick_bench)
         assert bench.screen.asked == 2 and bench.model.asked == []
 
 
-async def test_a_prompt_that_the_model_refuses_is_not_sent_again_and_opens_no_breaker(quick_bench):
+@pytest.mark.parametrize("raises", [PromptRefused, PromptTooLong])
+async def test_a_prompt_that_the_model_refuses_is_not_sent_again_and_opens_no_breaker(quick_bench, raises):
     async with quick_bench(radiology={"batch": {"tries": 3, "concurrency": 1}}) as bench:
-        bench.model.raises = PromptRefused
+        bench.model.raises = raises
         bench.model.failing = dict.fromkeys(names(12), 99)
         batch = await bench.submit(*names(12), "fine")
         await bench.run()

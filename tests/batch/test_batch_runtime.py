@@ -1,11 +1,12 @@
 """A worker over the runtime that policies and plugins make, before a model behind HTTP."""
 
 import datetime as dt
+import types
 
 import msgspec
 import pytest
 from batch.kit import QUICK, Bench, chat
-from support import faulty_policy
+from support import Upstream, faulty_policy, free_port
 
 from gateway.batch.engine import Engine
 from gateway.batch.sweep import sweep
@@ -116,26 +117,29 @@ async def test_all_deadlines_are_longer_and_the_policy_of_the_record_is_the_load
         await runtime.close()
 
 
-async def test_a_model_that_can_not_be_reached_is_waited_for(settings, upstream):
-    text = policy(upstream, tries=1, concurrency=4)
-    port, asked = upstream.port, len(upstream.bodies)
-    runtime = await bootstrap(settings(radiology=text.replace(f":{port}/", ":9/")), sequencing=False)
+async def test_a_model_that_can_not_be_reached_is_waited_for(settings):
+    port = free_port()
+    away = types.SimpleNamespace(url=f"http://127.0.0.1:{port}/v1")
+    runtime = await bootstrap(settings(radiology=policy(away, tries=1, concurrency=4)), sequencing=False)
+    back: list[Upstream] = []
     try:
         bench = over(runtime)
         batch = await bench.submit(*(f"q{n}" for n in range(20)))
         engine = Engine(runtime, "w", rhythm=QUICK)
         lane = engine.lanes.of("radiology")
 
-        async def back():
-            if lane.breaker.open and runtime.upstream("radiology")._url.port == 9:
-                runtime.upstream("radiology")._url = runtime.upstream("radiology")._url.with_port(port)
+        async def until():
+            if lane.breaker.open and not back:
+                back.append(Upstream(port))
             return (await bench.batch(batch)).status == "completed"
 
-        await bench.run(engine, until=back)
+        await bench.run(engine, until=until)
         output, errors = await bench.ended(batch)
         assert len(output) == 20 and errors == []
-        assert len(upstream.bodies) - asked == 20
+        assert len(back[0].bodies) == 20
     finally:
+        for each in back:
+            each.close()
         await runtime.close()
 
 

@@ -204,6 +204,36 @@ async def test_a_stage_configured_otherwise_is_not_taken_for_the_candidates(sqli
         assert report.caveats == {"other-config": 2}
 
 
+async def test_a_decision_is_judged_as_the_candidate_holds_for_the_model_that_was_asked(sqlite_url, tmp_path):
+    big = "models: {big: {stage: echo, config: {level: 2}, form: packed, cap: {demonstrations: 2}}}\n"
+    policy = SEALED.replace("demonstrations: 0", "demonstrations: 4") + "demonstrations: {stage: shows}\n" + big
+    async with world(sqlite_url, tmp_path) as here:
+        ids = [
+            *await here.decide("what is it", policy=policy, model="big"),
+            *await here.decide("and this", policy=policy),
+        ]
+        assert [prompt.form for prompt in here.echo.prompts] == ["packed", "turns"]
+        assert [len(prompt.demonstrations) for prompt in here.echo.prompts] == [2, 4]
+
+        async def caveats(candidate, **options):
+            report, lines, errors, _ = await here.judge(candidate, **options)
+            assert _after(lines) == dict.fromkeys(ids, "released") and errors == []
+            assert report.total.unchanged.hits == 2
+            return {line["decision"]: line["caveats"] for line in lines}
+
+        assert await caveats(policy) == {ids[0]: [], ids[1]: []}
+        assert await caveats(policy.replace("level: 2", "level: 3")) == {ids[0]: ["model"], ids[1]: []}
+        assert await caveats(policy.replace("demonstrations: 2", "demonstrations: 3")) == {
+            ids[0]: ["budget"],
+            ids[1]: [],
+        }
+        without = policy.replace(big, "")
+        assert await caveats(without) == {ids[0]: ["budget", "model"], ids[1]: []}, "it is judged as for the default"
+        watched = policy.replace("{stage: harm}", "{stage: harm}, {stage: watching}")
+        assert await caveats(watched, content=True, why="look again") == {ids[0]: [], ids[1]: []}
+        assert here.seen.forms == ["packed", "turns"]
+
+
 async def test_lines_that_can_not_be_judged_are_told_and_the_rest_is_judged(sqlite_url, tmp_path):
     async with world(sqlite_url, tmp_path) as here:
         ids = await here.decide("what is it", "a fraud", policy=SEALED)

@@ -72,6 +72,14 @@ async def test_departments_share_workers_and_a_full_one_waits(store):
     assert await store.jobs.claim("w", full={"radiology", "pathology"}) is None
 
 
+async def test_of_a_batch_that_is_full_no_job_is_given(store):
+    first, second = await begun(store, 2), await begun(store, 2)
+    assert (await store.jobs.claim("w", full={first.id})).batch == second.id
+    assert await store.jobs.claim("w", full={first.id, second.id}) is None
+    assert await store.jobs.claim("w", full={first.id, "radiology"}) is None
+    assert (await store.jobs.claim("w")).batch == first.id
+
+
 async def test_one_worker_serves_departments_in_turn(sqlite):
     for caller in (CALLER, OTHER, THIRD):
         await begun(sqlite, 3, caller=caller)
