@@ -42,6 +42,7 @@ No record holds words of a prompt, of an answer or of an image.
 
 _KINDS = {
     "decision.v1": "What was asked, and what was decided",
+    "opened.v1": "Streams that were opened",
     "access.v1": "Who looked at the log",
     "review.v1": "Who judged a decision afterwards",
     "hold.v1": "Legal holds",

@@ -27,6 +27,8 @@ from gateway.records import (
     ReauditV1,
     Record,
     ReviewV1,
+    Streamed,
+    opened_of,
     record_of,
 )
 from gateway.records.context import PURPOSES
@@ -94,6 +96,11 @@ def _samples():
             rule=rule,
             reasons=reasons,
         )
+    base = outcomes.withheld("a question", "an answer", id="dec_streamed")
+    late = Streamed(mode="windowed", hold_back=64, opened="opn_1", first_ms=812.5, ended="finding")
+    answer = base.attempts[0].completed.completion
+    yield opened_of(base, Digester(SECRET), id="opn_1", at=AT, hold_back=64)
+    yield record_of(msgspec.structs.replace(base, answer=answer, streamed=late), Digester(SECRET))
 
 
 SAMPLES = tuple(_samples())
@@ -194,6 +201,22 @@ def test_a_refusal_is_told_as_denied_and_in_codes():
     assert event["outcomeDesc"].split()[0] == "refused"
     assert {one.code for one in reasons} <= set(event["outcomeDesc"].split())
     assert audit_event(SAMPLES[0])["outcome"] == "0"
+
+
+def test_a_stream_and_its_decision_name_each_other():
+    opened, decision = SAMPLES[-2:]
+    event, later = audit_event(opened, PLACE), audit_event(decision, PLACE)
+    assert event["subtype"][0]["code"] == "opened"
+    assert (event["outcome"], event["outcomeDesc"]) == ("0", "opened tiers[0]")
+    spoken = [one["what"]["identifier"]["value"] for one in event["entity"][1:]]
+    assert spoken == ["dec_streamed", "auto", f"radiology 3 {'5f' * 32}"]
+    assert {agent["type"]["coding"][0]["code"]: agent for agent in event["agent"]}["110152"]["policy"] == [
+        f"urn:medvlm-gateway:policy:radiology:3:{'5f' * 32}"
+    ]
+    assert _details(event)["hold_back"] == "64"
+    assert "opn_1" in [one["what"]["identifier"]["value"] for one in later["entity"][1:]]
+    details = _details(later)
+    assert (details["streamed.ended"], details["streamed.first_ms"], details["left"]) == ("finding", "812.5", "9")
 
 
 @pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)

@@ -55,6 +55,20 @@ def test_a_line_of_a_batch_and_a_re_audit_have_their_places():
     assert (row["rule"], row["reasons"], row["policy_digest"]) == ("tiers", "risk:self-harm", "ab" * 32)
 
 
+def test_a_stream_and_its_decision_have_their_places():
+    opened, decision = (flat(record, position=0, sequence=1, leaf="") for record in SAMPLES[-2:])
+    wanted = {
+        "kind": "opened.v1", "action": "opened", "department": "radiology", "outcome": None, "stream": True,
+        "streamed": "windowed", "stream_ended": None, "policy": "radiology", "revision": 3, "tier": 0, "risk": 0.4,
+        "admission_rule": "tiers[0]", "rule": None, "subjects": "dec_streamed", "model": "auto", "left": None,
+    }  # fmt: skip
+    assert {name: opened[name] for name in wanted} == wanted
+    wanted = {"outcome": "withheld", "streamed": "windowed", "stream_ended": "finding", "left": 9}
+    assert {name: decision[name] for name in wanted} == wanted
+    other = flat(SAMPLES[0], position=0, sequence=1, leaf="")
+    assert (other["streamed"], other["stream_ended"]) == (None, None)
+
+
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 

@@ -103,6 +103,8 @@ _ADDED = {
     *(("DecisionV1", name) for name in ("retention", "sealed")),
     ("BreakGlassV1", "claimed"),
     ("DecisionV1", "batch"),
+    ("DecisionV1", "streamed"),
+    ("SamplingV1", "logprobs"),
 }
 """Fields that came after their version: left out of the bytes at their default, which may therefore never change."""
 

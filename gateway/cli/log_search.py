@@ -46,7 +46,7 @@ def _pairs(fields: tuple[str, ...]) -> list[tuple[str, str]]:
     return pairs
 
 
-async def _caught_up(store: Any) -> None:
+async def caught_up(store: Any) -> None:
     """Give the latest records their places, so that they are found; without, the search says up to where it goes."""
     try:
         await store.sequencer.catch_up()
@@ -68,7 +68,7 @@ def list_(limit: int, department: str | None, as_json: bool, **flags: Any) -> No
     filter_, viewer = parse_filter(asked), account()
 
     async def work(store: Any) -> Any:
-        await _caught_up(store)
+        await caught_up(store)
         return await store.office.search(filter_, viewer, "gateway log list", limit=limit)
 
     page = _with_store(flags, work)
@@ -100,7 +100,7 @@ def search(
     filter_, viewer = parse_filter(_pairs(fields)).of_decisions(), account()
 
     async def work(store: Any) -> Any:
-        await _caught_up(store)
+        await caught_up(store)
         return await store.office.search(
             filter_, viewer, "gateway log search", limit=limit, cursor=cursor, why=why, counted=cursor is None
         )
@@ -133,7 +133,7 @@ def facets(fields: tuple[str, ...], by: str, why: str | None, as_json: bool, **f
     names = tuple(name.strip() for name in by.split(",") if name.strip())
 
     async def work(store: Any) -> Any:
-        await _caught_up(store)
+        await caught_up(store)
         return await store.office.tally(filter_, account(), "gateway log facets", names, why)
 
     tally = _with_store(flags, work)

@@ -21,10 +21,20 @@ from gateway.records.events import (
     new_id,
 )
 from gateway.records.explain import explain
-from gateway.records.make import record_of
-from gateway.records.outcome import NOTHING_SAID, Attempt, BatchLine, Caller, Completed, Context, Injected, Outcome
+from gateway.records.make import opened_of, record_of
+from gateway.records.outcome import (
+    NOTHING_SAID,
+    Attempt,
+    BatchLine,
+    Caller,
+    Completed,
+    Context,
+    Injected,
+    Outcome,
+    Streamed,
+)
 from gateway.records.permissions import ALL, ROLES, Permission, covers, may, require
-from gateway.records.record import BatchLineV1, ContextV1, DecisionV1, Record
+from gateway.records.record import BatchLineV1, ContextV1, DecisionV1, OpenedV1, Record, StreamedV1
 
 __all__ = [
     "ALL",
@@ -49,17 +59,21 @@ __all__ = [
     "HoldScopeV1",
     "HoldV1",
     "Injected",
+    "OpenedV1",
     "Outcome",
     "Permission",
     "Pseudonymised",
     "ReauditV1",
     "Record",
     "ReviewV1",
+    "Streamed",
+    "StreamedV1",
     "canonical",
     "covers",
     "explain",
     "may",
     "new_id",
+    "opened_of",
     "parse",
     "pseudonym",
     "record_of",

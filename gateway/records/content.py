@@ -6,6 +6,7 @@ import hashlib
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.policy.decision import Release
 from gateway.policy.evidence import Screened
@@ -26,8 +27,13 @@ def answer_bytes(completion: Completion) -> bytes:
 
 
 def handed_over(answer: Completion | None) -> int:
-    """Count the characters of an answer that leaves, with the names and arguments of tool calls; 0 where none does."""
-    return 0 if answer is None else sum(len(text.text) for choice in answer.choices for text in choice.texts())
+    """Count the characters of an answer that leaves, with the names and arguments of tool calls; 0 where none does.
+
+    Tokens that the model might have written instead (`logprobs`) are not of the answer.
+    """
+    choices = () if answer is None else answer.choices
+    texts = [text for choice in choices for text in replace(choice, logprobs=None).texts()]
+    return sum(len(text.text) for text in texts)
 
 
 @lru_cache(maxsize=256)
@@ -48,14 +54,25 @@ def erased(outcome: Outcome, *, sealed: bool = False) -> tuple[str, ...]:
     completions = [a.completed.completion for a in outcome.attempts if isinstance(a.completed, Completed)]
     found = any(bool(word.screening.found) for word in outcome.screening if isinstance(word, Screened))
     shown = any(isinstance(a.injected, Injected) for a in outcome.attempts)
-    redacted = isinstance(outcome.final, Release) and bool(outcome.final.redactions)
     what = {
         "prompt": bool(request.texts()),
         "images": bool(request.images()),
         "stop": bool(request.sampling.stop),
         "found": found,
         "demonstrations": shown,
-        "answer": bool(completions),
-        "replacements": redacted,
+        "answer": bool(completions) or outcome.answer is not None,
+        "replacements": _redacted(outcome),
     }
     return tuple(name for name, there in what.items() if there and (name == "demonstrations" or not sealed))
+
+
+def _redacted(outcome: Outcome) -> bool:
+    """Tell whether something was put in place of a part of the answer that left."""
+    if isinstance(outcome.final, Release):
+        return bool(outcome.final.redactions)
+    last = outcome.attempts[-1].completed if outcome.attempts else None
+    if outcome.answer is None or not isinstance(last, Completed):
+        return False
+    # Of an answer that ended early no decision names the redactions of the part that had left.
+    pairs = zip(outcome.answer.choices, last.completion.choices, strict=False)
+    return any(not whole.text.text.startswith(left.text.text) for left, whole in pairs)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from gateway.records.explain_attempt import again, attempt_lines, in_force
 from gateway.records.explain_context import context_lines, moment, where_lines, who
 from gateway.records.explain_events import told
+from gateway.records.explain_streamed import opened_text, part, part_left, stream_lines
 from gateway.records.phrases import because, budget, failed, finding
-from gateway.records.record import DecisionV1, Record
+from gateway.records.record import DecisionV1, OpenedV1, Record
 from gateway.records.shapes import (
     AdmitV1,
     FailedV1,
@@ -34,8 +35,13 @@ _ERASED = {
 }
 
 
-def explain(record: Record) -> str:
-    """Tell a record in plain words, one paragraph for each step, lines of at most 110 characters."""
+def explain(record: Record, *, closed: bool | None = None) -> str:
+    """Tell a record in plain words, one paragraph for each step, lines of at most 110 characters.
+
+    `closed`: of a stream that was opened, whether its decision has a record; None where that is not known.
+    """
+    if isinstance(record, OpenedV1):
+        return _fill(opened_text(record, closed=closed))
     if not isinstance(record, DecisionV1):
         return _fill(told(record))
     parts: list[tuple[str, Iterable[str]]] = [
@@ -54,6 +60,8 @@ def explain(record: Record) -> str:
         tokens = count(record.defused, "control token")
         given = f"{tokens} of a chat template stood in the request and was broken."
         parts.append(("What the model was given", [given]))
+    if streamed := stream_lines(record):
+        parts.append(("How the answer was streamed", streamed))
     parts.append(("What left the gateway", [_final(record)]))
     if where := where_lines(record):
         parts.append(("Where, and by which clock", where))
@@ -84,6 +92,8 @@ def _opening(record: DecisionV1) -> str:
         "screened": "SCREENED: only the checks before the model were asked for, and the policy would let it pass",
         "withheld": "WITHHELD: the model was asked, and its answer did not leave the gateway",
     }[record.outcome]
+    if part_left(record):
+        word = f"WITHHELD IN PART: the model was asked, and its answer was stopped after {part(record)} had left"
     shadow = " This was a SHADOW decision: it had no effect." if record.mode == "shadow" else ""
     when = f"{record.at:%d %B %Y, %H:%M:%S} UTC"
     return f"Decision {record.id} of {when}. Outcome: {word}. It took {ms(record.ms)} in all.{shadow}"
@@ -193,6 +203,11 @@ def _final(record: DecisionV1) -> str:
     final = record.final
     if isinstance(final, RefuseV1):
         return f"No answer: the caller got a refusal, by rule `{final.rule}`. The model never saw the request."
+    if isinstance(final, WithholdV1) and part_left(record):
+        return (
+            f"A part of the model's answer: {part(record)}, which the checks had let pass. What came after was "
+            f"withheld by rule `{final.rule}`, because {because(final.reasons)}."
+        )
     if isinstance(final, WithholdV1):
         return f"No answer: it was withheld by rule `{final.rule}`, because {because(final.reasons)}."
     if isinstance(final, AdmitV1):

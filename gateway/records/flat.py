@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal, assert_never
 
 from gateway.records.events import AccessV1, BreakGlassV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
-from gateway.records.record import DecisionV1, Record
+from gateway.records.record import DecisionV1, OpenedV1, Record
 from gateway.records.shapes import AdmitV1, CompletedV1, FailedV1, InjectedV1, RefuseV1, WithholdV1
 
 Cell = str | int | float | bool | dt.datetime | None
@@ -42,6 +42,8 @@ COLUMNS: Mapping[str, Kind] = MappingProxyType(
         "modality": "text",
         "model": "text",
         "stream": "bool",
+        "streamed": "text",
+        "stream_ended": "text",
         "mode": "text",
         "policy": "text",
         "revision": "int",
@@ -110,6 +112,8 @@ def _own(record: Record) -> dict[str, Cell]:
     match record:
         case DecisionV1():
             return _decision(record)
+        case OpenedV1():
+            return _opened(record)
         case AccessV1():
             return {
                 "action": record.action,
@@ -174,6 +178,8 @@ def _decision(record: DecisionV1) -> dict[str, Cell]:
         "endpoint": record.endpoint,
         "model": record.model,
         "stream": record.stream,
+        "streamed": None if record.streamed is None else record.streamed.mode,
+        "stream_ended": None if record.streamed is None else record.streamed.ended,
         "mode": record.mode,
         "policy": policy.department,
         "revision": policy.revision,
@@ -219,6 +225,26 @@ def _decision(record: DecisionV1) -> dict[str, Cell]:
             "task": context.task,
         }
     return row
+
+
+def _opened(record: OpenedV1) -> dict[str, Cell]:
+    policy, admission = record.policy, record.admission
+    return {
+        "action": "opened",
+        "department": record.department,
+        "endpoint": record.endpoint,
+        "model": record.model,
+        "stream": True,
+        "streamed": "windowed",
+        "policy": policy.department,
+        "revision": policy.revision,
+        "policy_digest": policy.digest,
+        "gateway": record.gateway,
+        "tier": admission.tier,
+        "risk": admission.risk,
+        "admission_rule": admission.rule,
+        "subjects": record.decision,
+    }
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

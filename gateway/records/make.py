@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime as dt
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway import __version__
-from gateway.records import record
+from gateway.records import record, shapes
 from gateway.records.content import answer_bytes, erased, handed_over, prompt_bytes
 from gateway.records.context import context_of
 from gateway.records.digest import Digester
 from gateway.records.events import CallerV1
 from gateway.records.keep import Keeper, kept_ms
-from gateway.records.outcome import BatchLine, Outcome, Where
+from gateway.records.outcome import BatchLine, Outcome, Streamed, Where
 from gateway.records.review_plan import due
 from gateway.values import Sampling
 
@@ -35,11 +36,7 @@ def record_of(outcome: Outcome, digester: Digester, sealed: record.SealedV1 | No
         model=keep.model(request.model),
         stream=request.stream,
         sampling=_sampling(request.sampling),
-        policy=record.PolicyV1(
-            department=outcome.policy.policy.department,
-            revision=outcome.policy.policy.revision,
-            digest=outcome.policy.digest,
-        ),
+        policy=_policy(outcome),
         prompt=digester.digest("prompt", prompt_bytes(request)),
         images=tuple(
             record.ImageV1(
@@ -71,7 +68,40 @@ def record_of(outcome: Outcome, digester: Digester, sealed: record.SealedV1 | No
         retention=outcome.policy.policy.records.keep,
         sealed=sealed,
         batch=None if outcome.batch is None else _batch(outcome.batch),
+        streamed=None if outcome.streamed is None else _streamed(outcome.streamed),
     )
+
+
+def opened_of(outcome: Outcome, digester: Digester, *, id: str, at: dt.datetime, hold_back: int) -> record.OpenedV1:
+    """Make the record that a stream of the admitted `outcome` is opened; raises TypeError where it is not admitted."""
+    keep = Keeper(digester, outcome)
+    admission = keep.admission(outcome.admission)
+    if not isinstance(admission, shapes.AdmitV1):
+        raise TypeError("a stream is opened only of a request that was admitted")
+    return record.OpenedV1(
+        id=id,
+        at=at.astimezone(dt.UTC),
+        decision=outcome.request.id,
+        gateway=__version__,
+        department=outcome.policy.policy.department,
+        caller=CallerV1.of(outcome.caller),
+        endpoint=outcome.endpoint,
+        model=keep.model(outcome.request.model),
+        policy=_policy(outcome),
+        prompt=digester.digest("prompt", prompt_bytes(outcome.request)),
+        admission=admission,
+        hold_back=hold_back,
+    )
+
+
+def _policy(outcome: Outcome) -> record.PolicyV1:
+    policy = outcome.policy
+    return record.PolicyV1(department=policy.policy.department, revision=policy.policy.revision, digest=policy.digest)
+
+
+def _streamed(streamed: Streamed) -> record.StreamedV1:
+    first = None if streamed.first_ms is None else kept_ms(streamed.first_ms)
+    return msgspec.convert(replace(streamed, first_ms=first), record.StreamedV1, from_attributes=True)
 
 
 def _where(where: Where) -> record.WhereV1:

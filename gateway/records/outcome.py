@@ -114,8 +114,29 @@ class Attempt(Struct, frozen=True, kw_only=True):
     trimmed: Budget | None = None
 
 
+class Streamed(Struct, frozen=True, kw_only=True):
+    """How the answer to a request was streamed under a policy that says ``stream: windowed``.
+
+    `mode` is what was done. Where it was ``held`` all the same, `why` says what needed the whole answer: ``auditor`` or
+    ``backend`` with the stage's name after a colon, ``logprobs``, or ``retry``; None where it was short enough to be
+    whole before anything could leave. `hold_back` is how many characters were held back at the end of the text;
+    `opened` is the id of the record that was made before the first of it left, and `first_ms` when that was. `ended`
+    says how it ended: ``whole``, ``finding`` (late), ``model-failed`` or ``caller-gone``.
+    """
+
+    mode: Literal["held", "windowed"]
+    why: str | None = None
+    hold_back: int | None = None
+    opened: str | None = None
+    first_ms: float | None = None
+    ended: Literal["whole", "finding", "model-failed", "caller-gone"] = "whole"
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
-    """All that happened to one request. `answer` is what may leave: redacted, None unless released.
+    """All that happened to one request. `answer` is what may leave, redacted.
+
+    It is None unless released; of a windowed stream that ended early it is what had left. `streamed` is None unless the
+    policy streams by windows and a stream was asked for.
 
     `started` is UTC, `ms` the time from the parsed request to this outcome. Where only the pre-screen was asked for,
     `final` is the admission. `defused` counts the control tokens that were broken in what the model was given.
@@ -141,6 +162,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     mode: Literal["enforced", "shadow"] = "enforced"
     configs: Mapping[tuple[Kind, str], str] = {}
     batch: BatchLine | None = None
+    streamed: Streamed | None = None
 
     @property
     def word(self) -> Literal["released", "refused", "withheld", "screened"]:

@@ -29,6 +29,7 @@ def _reason(reason: ReasonV1) -> str:
         "finding": f"{stage} found {label}{where}",
         "nothing-to-answer": "there was nothing to answer",
         "demonstrations-failed": f"the demonstrations could not be had from {stage}: {cause(reason.cause)}",
+        "caller-gone": "the caller had gone before the answer was ready",
         "model-failed": f"the model stage {stage} failed: {cause(reason.cause)}",
     }
     return told.get(reason.code, f"{plain(reason.code)}{f' ({stage})' if reason.stage else ''}{where}")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from gateway.records.digest import Digester
 from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
-from gateway.records.record import ContextV1, DecisionV1, Record
+from gateway.records.record import ContextV1, DecisionV1, OpenedV1, Record
 
 WITHHELD = "withheld"
 """Stands for a reason that was given and is left out."""
@@ -93,7 +93,7 @@ class Pseudonyms:
                 )
             case BreakGlassV1():
                 return replace(record, caller=caller, reason=WITHHELD, claimed=self._maybe(record.claimed))
-            case ReauditV1():
+            case OpenedV1() | ReauditV1():
                 return replace(record, caller=caller)
 
 

@@ -26,6 +26,7 @@ from gateway.values import (
     Role,
     Sampling,
     Text,
+    TokenLogprob,
     ToolCall,
     Turn,
     Usage,
@@ -34,6 +35,7 @@ from gateway.values import (
 _TURN = re.compile(r"messages\[(\d+)\]")
 _PLACE = re.compile(r"\[(\d+)\](?:\.(?:text|refusal))?$")
 _CALL = re.compile(r"(.*\.tool_calls\[\d+\](?:\.function)?)\.(name|arguments)")
+_OTHERS = re.compile(r"choices\[\d+\]\.logprobs")
 _CHOICE = re.compile(r"choices\[(\d+)\]\.")
 _EXTRA = ("tools", "tool_choice", "response_format")
 _T = TypeVar("_T")
@@ -164,12 +166,13 @@ def completion_of(content: ContentV1, record: DecisionV1, number: int) -> Comple
     choices = []
     for index, kept in enumerate(completed.choices):
         first, *rest = texts[index]
+        others = rest.pop() if rest and _OTHERS.fullmatch(rest[-1].id) else None
         if len(rest) % 2:
             return None
         pairs = zip(rest[::2], rest[1::2], strict=True)
         calls = tuple(ToolCall(id=f"call_{i}", name=name, arguments=word) for i, (name, word) in enumerate(pairs))
         ends = _as({"index": index, "text": first, "finish_reason": kept.finish_reason}, Choice)
-        choices.append(replace(ends, tool_calls=calls))
+        choices.append(replace(ends, tool_calls=calls, logprobs=_logprobs(first, others)))
     return Completion(
         model=completed.model,
         choices=tuple(choices),
@@ -177,3 +180,10 @@ def completion_of(content: ContentV1, record: DecisionV1, number: int) -> Comple
         blind=completed.blind,
         revision=completed.revision,
     )
+
+
+def _logprobs(text: Text, others: Text | None) -> tuple[TokenLogprob, ...] | None:
+    """Give the tokens beside an answer back as the one text that they were audited and sealed as, without numbers."""
+    if others is None:
+        return None
+    return (TokenLogprob(token=text.text, logprob=0.0, top=((others.text, 0.0),)),)

@@ -52,6 +52,7 @@ class SamplingV1(Kept, frozen=True, kw_only=True):
     seed: int | None
     n: int
     stops: int
+    logprobs: int | None = None
 
 
 class ImageV1(Kept, frozen=True, kw_only=True):
@@ -120,6 +121,46 @@ class BatchLineV1(Kept, frozen=True, kw_only=True):
     patience: float
 
 
+class StreamedV1(Kept, frozen=True, kw_only=True):
+    """How an answer was streamed under a policy that says ``stream: windowed``.
+
+    `mode` is what was done: ``windowed``, or ``held`` where the whole answer was audited before its first byte. Then
+    `why` says what needed it whole: ``auditor:`` or ``backend:`` with the stage's name, ``logprobs``, or ``retry``;
+    None where it was whole before anything could leave. `hold_back` is how many characters were held back at the end
+    of the growing text, `opened` the id of the record made before the first of it left, `first_ms` when that was after
+    the request came. `ended`: ``whole``; ``finding`` where something was found late; ``model-failed``;
+    ``caller-gone``. After the last three only a part of the answer left, and `left` counts it.
+    """
+
+    mode: Literal["held", "windowed"]
+    why: str | None
+    hold_back: int | None
+    opened: str | None
+    first_ms: float | None
+    ended: Literal["whole", "finding", "model-failed", "caller-gone"]
+
+
+class OpenedV1(Kept, frozen=True, kw_only=True, tag="opened.v1"):
+    """A stream was opened: the first audited text of an answer was about to leave.
+
+    `decision` is the id of the decision, whose own record is made when the stream is closed; where there is none, the
+    process ended meanwhile, and what left is not known beyond this. The rest is as in `DecisionV1`.
+    """
+
+    id: str
+    at: Instant
+    decision: str
+    gateway: str
+    department: str
+    caller: CallerV1
+    endpoint: str
+    model: str
+    policy: PolicyV1
+    prompt: str
+    admission: AdmitV1
+    hold_back: int
+
+
 class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     """A decision: who, what, when, where, why, outcome.
 
@@ -130,11 +171,12 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     `mode` is ``shadow`` where the decision had no effect. `clock` says what was known of the wall clock behind `at`:
     ``synchronised``, ``unsynchronised``, ``unknown``, or ``jumped`` where it had just moved against the monotonic
     clock, by which all times in ms are measured. `left` counts the characters of the model's answer that were handed
-    over, after redaction, with the names and arguments of tool calls: an answer is held until it is judged, so it is
-    whole or 0. Where a record of an older version says nothing of these, they are None. `retention` is the class of the
-    record: how long it is to be kept at least. `sealed` says what lies of it in the vault. `review` says what makes
-    it due for review (see `gateway.records.review_plan`), None where it is not. `batch` names the line of a batch that
-    was decided, None for a live request.
+    over, after redaction, with the names and arguments of tool calls: whole or 0, unless a stream ended early
+    (`streamed`, None where the policy holds answers until they are judged). Where a record of an older version says
+    nothing of these, they are None. `retention` is the class of the record: how long it is to be kept at least.
+    `sealed` says what lies of it in the vault. `review` says what makes it due for review (see
+    `gateway.records.review_plan`), None where it is not. `batch` names the line of a batch that was
+    decided, None for a live request.
     """
 
     id: str
@@ -168,6 +210,7 @@ class DecisionV1(Kept, frozen=True, kw_only=True, tag="decision.v1"):
     sealed: SealedV1 | None = None
     review: str | None = None
     batch: BatchLineV1 | None = None
+    streamed: StreamedV1 | None = None
 
 
-Record = DecisionV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1
+Record = DecisionV1 | OpenedV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from gateway.policy.answers import REFUSAL
 from gateway.policy.decision import Reason
 from gateway.policy.evidence import Audited, AuditEvidence, Inspected, Screened, ScreenEvidence, Skipped, StageFailed
-from gateway.policy.replay import Asking, Outline, Past
+from gateway.policy.outline import Outline
+from gateway.policy.replay import Asking, Past
 from gateway.records import shapes
 from gateway.records.record import DecisionV1
 from gateway.stages import Kind
@@ -24,6 +25,7 @@ Configs = Mapping[tuple[Kind, str], str]
 """Digests of the configurations of stages, by kind and name; see `gateway.records.shapes.SkippedV1`."""
 
 _SCREENS = "/moderations"
+_LATE = "late"
 _STUCK = frozenset({"no-replacement", "bad-span"})
 
 
@@ -48,6 +50,7 @@ def restored(record: DecisionV1, configs: Configs | None = None, *, other_too: b
         askings=askings,
         screen_only=isinstance(record.final, shapes.AdmitV1) or record.endpoint.endswith(_SCREENS),
         other=other,
+        model=record.model,
     )
 
 
@@ -107,19 +110,29 @@ def _asking(record: DecisionV1, number: int) -> Asking:
         injector=None if injected is None else injected.stage,
         backend=None if completed is None else completed.stage,
         failed=tuple(failed),
-        answer=_outline(attempt, completed) if isinstance(completed, shapes.CompletedV1) else None,
+        answer=_outline(record, attempt, completed) if isinstance(completed, shapes.CompletedV1) else None,
         audits=tuple(_audited(word, number, attempt, _replaced(record, number)) for word in attempt.audits),
     )
 
 
-def _outline(attempt: shapes.AttemptV1, completed: shapes.CompletedV1) -> Outline:
+def _outline(record: DecisionV1, attempt: shapes.AttemptV1, completed: shapes.CompletedV1) -> Outline:
     why = attempt.verdict.reasons if isinstance(attempt.verdict, shapes.WithholdV1) else ()
     found = [(r.cause, (r.stage or "", r.label or "", r.part or "")) for r in why if r.code == "finding"]
     return Outline(
         lengths=tuple(choice.characters for choice in completed.choices),
         stuck=frozenset(place for cause, place in found if cause in _STUCK),
         misplaced=frozenset(place for cause, place in found if cause == "unknown-part"),
+        late=frozenset(place for cause, place in found if cause == _LATE),
+        cut=_cut(record, attempt, completed),
     )
+
+
+def _cut(record: DecisionV1, attempt: shapes.AttemptV1, completed: shapes.CompletedV1) -> bool:
+    """Tell whether the gateway ended an answer while it grew: only one that was withheld, and has no end of its own."""
+    streamed = record.streamed
+    if streamed is None or streamed.why not in (None, "retry") or not isinstance(attempt.verdict, shapes.WithholdV1):
+        return False  # what needs the whole answer was given it whole
+    return any(choice.finish_reason == "content_filter" for choice in completed.choices)
 
 
 def _replaced(record: DecisionV1, number: int) -> tuple[shapes.RedactionV1, ...]:

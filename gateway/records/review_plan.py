@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from gateway.policy.decision import Admit, Release
+from gateway.policy.decision import Admit, Refuse, Release, Withhold
 from gateway.policy.evidence import StageFailed
 from gateway.records.digest import Digester
 from gateway.records.events import BreakGlassV1, CallerV1
@@ -20,6 +20,7 @@ from gateway.records.record import DecisionV1, Record
 
 BREAK_GLASS = "break-glass"
 CHOSEN = "chosen"
+_GONE = "caller-gone"
 
 WITHIN: Mapping[str, dt.timedelta] = MappingProxyType(
     {
@@ -40,16 +41,25 @@ def due(outcome: Outcome, digester: Digester) -> str | None:
 
     Whether a share below 1 hits is read off a keyed digest of the decision's id: whoever lacks the gateway's secret can
     not foresee it, and the same decision always comes to the same. The answer stands in the record (`review`). What a
-    shadow policy decided had no effect, and is not due.
+    shadow policy decided had no effect, and is not due. Where nothing but the caller's going stopped an answer, no
+    check objected to it, and it is due as a released one.
     """
     if outcome.mode == "shadow":
         return None
-    plan, word = outcome.policy.policy.reviews, outcome.word
+    plan = outcome.policy.policy.reviews
+    word = "released" if _only_gone(outcome) else outcome.word
     place = int(digester.digest("review", outcome.request.id.encode())[:13], 16) / 16.0**13  # 52 bits: exact, below 1
     kinds = [word, "excused"] if word in ("refused", "withheld") else ["excused", word]
     if not _excused(outcome):
         kinds.remove("excused")
     return next((kind for kind in kinds if place < getattr(plan, kind)), None)
+
+
+def _only_gone(outcome: Outcome) -> bool:
+    """Tell whether every reason of a refusal or withheld answer is that the caller had gone."""
+    final = outcome.final
+    reasons = final.reasons if isinstance(final, Refuse | Withhold) else ()
+    return bool(reasons) and all(_GONE in (reason.code, reason.cause) for reason in reasons)
 
 
 def _excused(outcome: Outcome) -> bool:

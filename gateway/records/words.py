@@ -9,6 +9,7 @@ _CAUSES = {
     "nothing": "it gave nothing where a word was owed",
     "exited": "it tried to end the process",
     "cancelled": "it was cancelled",
+    "caller-gone": "it was stopped, because the caller had gone",
     "context": "the model's context holds not one demonstration beside the question",
 }
 

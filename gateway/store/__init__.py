@@ -26,7 +26,7 @@ from gateway.store.jobs import LEASE, MAX_ATTEMPTS, Jobs
 from gateway.store.kek import KeyRing, load_keyring
 from gateway.store.keys import ApiKey, Keys
 from gateway.store.log import DecisionLog, Stored
-from gateway.store.logged import Logged
+from gateway.store.logged import Logged, Opened
 from gateway.store.migrate import head_problem, migrate
 from gateway.store.office import Office
 from gateway.store.processes import Processes
@@ -73,6 +73,7 @@ __all__ = [
     "LogSigner",
     "Logged",
     "Office",
+    "Opened",
     "Page",
     "Processes",
     "Proof",

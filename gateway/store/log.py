@@ -7,6 +7,7 @@ delete, and triggers in the database refuse both.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
@@ -16,13 +17,24 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import LogDamaged, Unavailable, describe
-from gateway.records import Digester, Event, Outcome, Pseudonymised, Record, parse, pseudonym, record_of
+from gateway.records import (
+    Digester,
+    Event,
+    Outcome,
+    Pseudonymised,
+    Record,
+    new_id,
+    opened_of,
+    parse,
+    pseudonym,
+    record_of,
+)
 from gateway.stages import in_thread
 from gateway.store import check, faults
 from gateway.store.check import CheckReport
 from gateway.store.engine import writer
 from gateway.store.insert import Inserter, LineRow, Row
-from gateway.store.logged import Logged, logged
+from gateway.store.logged import Logged, Opened, logged, opened
 from gateway.store.migrate import TROUBLE
 from gateway.store.sealer import Sealed, Sealer
 from gateway.store.tables import decision_log, store_facts
@@ -62,6 +74,25 @@ class DecisionLog:
         row = await self._made(outcome)
         sequence = await self._writer.put(row)
         return logged(id=row.id, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
+
+    async def open(self, outcome: Outcome, *, hold_back: int) -> Opened:
+        """Record that a stream of the admitted `outcome` is opened; no text of it may leave before this returns.
+
+        `hold_back` is how many characters are held back at the end of the growing text. `append` records the decision
+        itself once the stream is closed. Raises Unavailable as `append`.
+        """
+        try:
+            record = opened_of(
+                outcome, self._digester, id=new_id("opn"), at=dt.datetime.now(dt.UTC), hold_back=hold_back
+            )
+            row = row_of(record)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, no text may leave without its record
+            check.log.error("a stream can not be made into a record: %s", describe(exc))
+            raise Unavailable(
+                "the stream can not be recorded; nothing was answered; tell the gateway's operator"
+            ) from None
+        sequence = await self._writer.put(row)
+        return opened(id=row.id, decision=record.decision, sequence=sequence, leaf=row.leaf.hex(), outcome=outcome)
 
     async def append_line(self, outcomes: Sequence[Outcome], line: LineRow) -> tuple[Logged, ...]:
         """Record the outcomes of one line of a batch together with its answer: all of it, or nothing.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from gateway.errors import InvalidRequest, NotFound
-from gateway.records import AccessV1, Caller, covers, require
+from gateway.records import AccessV1, Caller, OpenedV1, Record, covers, require
 from gateway.records.events import REASON_LONGEST
 from gateway.store.filters import Filter
 from gateway.store.log import DecisionLog, Stored
@@ -42,19 +42,29 @@ class Office:
         self._decisions = decisions
         self._search = search
 
-    async def read(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> Stored | None:
+    async def read(
+        self, id: str, caller: Caller, endpoint: str, why: str | None = None, *, opened: bool = False
+    ) -> Stored | None:
         """Give a record, None where there is none that `caller` may see.
 
-        Raises NotPermitted, LogDamaged, and Unavailable where the look can not be recorded.
+        `opened` gives, of a decision that has no record, the one that its stream was opened. Raises NotPermitted,
+        LogDamaged, and Unavailable where the look can not be recorded.
         """
         require(caller, "read")
         _check_id(id)
         given = reason(why)
-        stored = await self._decisions.get(id)
-        if stored is not None and not covers(caller, str(columns_of(stored.record)["department"])):
-            stored = None
-        await self._record(caller, endpoint, "read", (id,), given, rows=int(stored is not None))
+        stored = _seen(await self._decisions.get(id), caller)
+        if stored is None and opened:
+            stored = _seen(await self._search.opening(id), caller)
+        named = (id,) if stored is None or stored.id == id else (id, stored.id)
+        await self._record(caller, endpoint, "read", named, given, rows=int(stored is not None))
         return stored
+
+    async def closed(self, record: Record) -> bool | None:
+        """Tell whether the decision of a stream that was opened has a record; None of another kind of record."""
+        if not isinstance(record, OpenedV1):
+            return None
+        return await self._decisions.get(record.decision) is not None
 
     async def about(self, id: str, caller: Caller, endpoint: str, why: str | None = None) -> tuple[Found, ...]:
         """Give the records that speak of a decision, oldest first.
@@ -157,6 +167,12 @@ class Office:
                 rows=rows,
             )
         )
+
+
+def _seen(stored: Stored | None, caller: Caller) -> Stored | None:
+    if stored is None or not covers(caller, str(columns_of(stored.record)["department"])):
+        return None
+    return stored
 
 
 def _check_id(id: str) -> None:

@@ -29,7 +29,7 @@ from gateway.store.search_counts import Tally, Value, tally
 from gateway.store.search_plan import find
 from gateway.store.search_reindex import reindex
 from gateway.store.search_spans import NEWEST, OLDEST, Span, size_of
-from gateway.store.tables import decision_log, entries
+from gateway.store.tables import decision_log, entries, facets
 
 PAGE_LONGEST = 1000
 """Records of one page, at most."""
@@ -40,6 +40,7 @@ COUNTED_SINGLY = 10_000
 ABOUT_MOST = 500
 """Records about one decision that are given at once; a search by `subject` gives the rest."""
 
+_OPENED = "opened.v1"
 _PLACE = 8  # bytes of a position in a cursor
 _MARK = 12  # bytes of a cursor's keyed digest
 _PLANNED = sa.text(
@@ -168,10 +169,23 @@ class Search:
         return tuple(row for _, row in ordered)
 
     async def department(self, id: str) -> str | None:
-        """Give the department of the record with this id, None where there is none. Raises Unavailable."""
-        query = sa.select(decision_log.c.department).where(decision_log.c.id == id)
-        found: str | None = await self._run(lambda connection: connection.execute(query).scalar())
-        return found
+        """Give the department of the record with this id, None where there is none. Raises Unavailable.
+
+        A decision whose stream was opened and never closed has no record; the department of the stream is given then.
+        """
+
+        def work(connection: Connection) -> str | None:
+            query = sa.select(decision_log.c.department).where(decision_log.c.id == id)
+            # Both are always asked: the time that an answer takes must not tell a record of others from none.
+            own, opened = connection.execute(query).scalar(), _opened_in(connection, id)
+            return opened if own is None else own
+
+        return await self._run(work)
+
+    async def opening(self, decision_id: str) -> Stored | None:
+        """Give the record that the stream of a decision was opened, None where there is none. Raises as `page` does."""
+        rows = (await self.page(_opening_of(decision_id), limit=1)).rows
+        return rows[0].stored if rows else None
 
     async def complete(self) -> Complete:
         """Tell how far the index goes. Raises Unavailable."""
@@ -215,6 +229,17 @@ class Search:
 
 def _speaking_of(*subjects: str) -> Filter:
     return Filter(kinds=(EVERY,), subject=subjects)
+
+
+def _opening_of(decision_id: str) -> Filter:
+    return Filter(kinds=(_OPENED,), subject=(decision_id,))
+
+
+def _opened_in(connection: Connection, decision_id: str) -> str | None:
+    """Give the department of the stream of a decision."""
+    found = find(connection, _opening_of(decision_id), Span(0, size_of(connection)), 1, NEWEST)
+    query = sa.select(facets.c.department).join(entries, entries.c.facet == facets.c.id)
+    return connection.execute(query.where(entries.c.position == found[0])).scalar() if found else None
 
 
 def _complete(connection: Connection) -> Complete:

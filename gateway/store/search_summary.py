@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Collection
 from typing import Any
 
-from gateway.records import ALL, AccessV1, Caller, DecisionV1, HoldV1, ReauditV1, Record, ReviewV1
+from gateway.records import ALL, AccessV1, Caller, DecisionV1, HoldV1, OpenedV1, ReauditV1, Record, ReviewV1
 from gateway.store.search import Found
 from gateway.store.search_traits import DIMENSIONS, traits_of
 
@@ -36,6 +36,8 @@ def summary(found: Found, viewer: Caller, subjects: Collection[str] = ()) -> dic
             "reasons": [one.code for one in getattr(record.final, "reasons", ())],
             "ms": record.ms,
         }
+        if record.streamed is not None:
+            values |= {"streamed": record.streamed.mode, "stream_ended": record.streamed.ended, "left": record.left}
     else:
         values |= _event(record, open_to(record, viewer), subjects)
     return {name: value for name, value in values.items() if value is not None}
@@ -48,7 +50,7 @@ def open_to(record: Record, viewer: Caller) -> bool:
     """
     if viewer.department == ALL or "admin" in viewer.roles:
         return True
-    if isinstance(record, DecisionV1 | ReviewV1 | ReauditV1):
+    if isinstance(record, DecisionV1 | OpenedV1 | ReviewV1 | ReauditV1):
         return record.department == viewer.department
     caller = record.caller
     return caller.department == viewer.department and "admin" not in caller.roles and caller.grant is None
@@ -67,6 +69,8 @@ def _event(record: Record, whole: bool, subjects: Collection[str]) -> dict[str, 
             values |= {"why": record.why, "rows": record.rows, "filter": record.filter if whole else None}
         case ReviewV1():
             values |= {"verdict": record.verdict, "confirms": record.confirms, "assignee": record.assignee}
+        case OpenedV1():
+            values |= {"hold_back": record.hold_back}
         case HoldV1():
             values |= {"hold": record.hold}
         case ReauditV1():

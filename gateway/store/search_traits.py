@@ -1,14 +1,14 @@
 """By what a record is found: which field of each kind of record goes into which column of the index. Pure.
 
 =============  ==========================================================================================
-`model`        of the last answer; of a decision without one, the model that was asked for
+`model`        of the last answer; of a decision without one, and of a stream, the model that was asked for
 `rule`         of the final decision; of a re-audit, the candidate's
 `reason`       code of the first reason; verdict of a review; cause of an erasure
 `modality`     of the first image, by DICOM; else as the modality stage saw it
-`action`       of a look, review or hold; what was changed; ``erased``; ``break-glass``; ``reaudit``
+`action`       of a look, review or hold; what was changed; ``erased``; ``break-glass``; ``reaudit``; ``opened``
 `application`  of the caller; else the one that the request claimed
 `person`       of the caller; else on whose behalf; else the one that the request claimed
-`department`   of the decision, review, re-audit or emergency; else the caller's
+`department`   of the decision, stream, review, re-audit or emergency; else the caller's
 =============  ==========================================================================================
 """
 
@@ -28,6 +28,7 @@ from gateway.records import (
     DecisionV1,
     ErasureV1,
     HoldV1,
+    OpenedV1,
     ReauditV1,
     Record,
     ReviewV1,
@@ -120,6 +121,8 @@ def traits_of(record: Record) -> Traits:
     match record:
         case DecisionV1():
             return _decision(record)
+        case OpenedV1():
+            return _opened(record)
         case AccessV1():
             return _event(record, record.decisions, endpoint=record.endpoint, action=record.action)
         case ReviewV1():
@@ -163,26 +166,18 @@ def _subjects(record: Record, about: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _event(
-    record: AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1,
+    record: OpenedV1 | AccessV1 | ReviewV1 | HoldV1 | ErasureV1 | ChangeV1 | BreakGlassV1 | ReauditV1,
     about: tuple[str, ...],
-    *,
-    action: str,
-    endpoint: str | None = None,
-    reason: str | None = None,
-    rule: str | None = None,
-    policy_digest: str | None = None,
+    **more: str | int | None,
 ) -> Traits:
+    """Gather the traits of a record that is no decision; `more` are the dimensions that its kind has besides."""
     columns = columns_of(record)
     values: dict[str, str | int | None] = {
         "kind": str(columns["kind"]),
         "department": str(columns["department"]),
-        "endpoint": endpoint,
         "key": record.caller.key,
         "application": record.caller.application,
-        "rule": rule,
-        "reason": reason,
-        "policy_digest": policy_digest,
-        "action": action,
+        **more,
     }
     person = record.caller.person
     return Traits(
@@ -190,6 +185,24 @@ def _event(
         person=None if person is None else fit_person(person),
         subjects=_subjects(record, about),
     )
+
+
+def _opened(record: OpenedV1) -> Traits:
+    return _event(
+        record,
+        (record.decision,),
+        action="opened",
+        endpoint=record.endpoint,
+        model=record.model,
+        policy=record.policy.department,
+        revision=_fitting(record.policy.revision),
+        policy_digest=record.policy.digest,
+        gateway=record.gateway,
+    )
+
+
+def _fitting(revision: int) -> int:
+    return min(max(revision, -_LARGEST), _LARGEST)
 
 
 def _decision(record: DecisionV1) -> Traits:
@@ -212,7 +225,7 @@ def _decision(record: DecisionV1) -> Traits:
         "rule": record.final.rule,
         "reason": reasons[0].code if reasons else None,
         "policy": record.policy.department,
-        "revision": min(max(record.policy.revision, -_LARGEST), _LARGEST),
+        "revision": _fitting(record.policy.revision),
         "policy_digest": record.policy.digest,
         "gateway": record.gateway,
         "mode": record.mode,

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import Unavailable, describe
-from gateway.records import BreakGlassV1, DecisionV1, ReauditV1, Record, ReviewV1, canonical
+from gateway.records import BreakGlassV1, DecisionV1, OpenedV1, ReauditV1, Record, ReviewV1, canonical
 from gateway.store import faults
 from gateway.store.batch_tables import batch_lines
 from gateway.store.insert import PATIENCE, Inserter, LineTaken, Row
@@ -38,7 +38,7 @@ def columns_of(record: Record) -> dict[str, object]:
         "kind": record.__struct_config__.tag,
         "department": (
             record.department
-            if isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
+            if isinstance(record, DecisionV1 | OpenedV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
             else record.caller.department
         ),
         "outcome": record.outcome if isinstance(record, DecisionV1) else None,

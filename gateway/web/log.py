@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
 from gateway.errors import NotFound, NotPermitted
-from gateway.records import AccessV1, BreakGlassV1, DecisionV1, ReauditV1, ReviewV1, covers
+from gateway.records import AccessV1, BreakGlassV1, DecisionV1, OpenedV1, ReauditV1, ReviewV1, covers
 from gateway.web.auth import authenticate
 from gateway.wire.ids import is_decision_id
 from gateway.wire.words import quote
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _department(record: Record) -> str:
-    if isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1 | ReauditV1):
+    if isinstance(record, DecisionV1 | OpenedV1 | ReviewV1 | BreakGlassV1 | ReauditV1):
         return record.department
     return record.caller.department
 

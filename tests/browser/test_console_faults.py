@@ -6,8 +6,10 @@ import sqlite3
 import pytest
 from browser.kit import Served, outcomes
 from browser.sample import a_weeks_work, sealed, told
+from msgspec.structs import replace
 
 from gateway.errors import Unavailable
+from gateway.records import Streamed
 
 
 @pytest.fixture
@@ -116,3 +118,22 @@ def test_demonstrations_that_are_gone_are_named(alone):
     id_ = alone.log(told(outcomes.released()))[0]
     _, _, text = alone.ask("GET", f"/console/decisions/{id_}", cookie=alone.signed("officer"))
     assert "The gateway can not show them now" in text and "ct-00" in text
+
+
+def test_a_stream_is_shown_with_its_end_and_without(alone):
+    base = told(outcomes.withheld("What dose?", "Take all of them."))
+    never = alone.run(alone.store.decisions.open(told(outcomes.withheld("And then?", "More.")), hold_back=64))
+    opened = alone.run(alone.store.decisions.open(base, hold_back=64))
+    late = Streamed(mode="windowed", hold_back=64, opened=opened.id, first_ms=80.0, ended="finding")
+    part = base.attempts[0].completed.completion
+    (id_,) = alone.log(replace(base, streamed=late, answer=part))
+    cookie = alone.signed("officer")
+    status, _, text = alone.ask("GET", f"/console/decisions/{id_}", cookie=cookie)
+    assert status == 200 and "WITHHELD IN PART" in text and "How the answer was streamed" in text
+    assert "windowed, ended: finding" in text and f'href="/console/decisions/{opened.id}"' in text
+    status, _, text = alone.ask("GET", f"/console/decisions/{opened.id}", cookie=cookie)
+    assert status == 200 and f"stands in the record of the decision, {id_}" in " ".join(text.split())
+    for path in (never.decision, never.id):
+        status, _, text = alone.ask("GET", f"/console/decisions/{path}", cookie=cookie)
+        assert status == 200 and "NEVER CLOSED" in text and f"Record {never.id}" in text
+    assert alone.ask("GET", f"/console/decisions/{never.decision}", cookie=alone.signed("pathologist"))[0] == 404

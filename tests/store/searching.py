@@ -16,6 +16,7 @@ from gateway.records import (
     ErasureV1,
     HoldScopeV1,
     HoldV1,
+    OpenedV1,
     ReauditV1,
     ReviewV1,
     record_of,
@@ -86,7 +87,7 @@ def event(rng, number, at, known):
     """Make a record that is no decision, speaking of some of `known`."""
     about = tuple(rng.sample(known, min(len(known), rng.randrange(3)))) or ("dec_nothing",)
     head = {"at": at, "caller": caller(rng)}
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0:
             return AccessV1(
                 id=f"acc_{number}", endpoint="/decisions", action=rng.choice(("read", "search")), decisions=about,
@@ -115,6 +116,14 @@ def event(rng, number, at, known):
                 policy="3" * 64, source="evidence", before="released", after="refused", rule="tiers",
                 reasons=rng.choice(((), ("risk:self-harm",))), **head,
             )  # fmt: skip
+        case 6:
+            department, revision = rng.choice(DEPARTMENTS), rng.choice((1, 2))
+            return OpenedV1(
+                id=f"opn_{number}", decision=about[0], department=department, gateway="0.2.0",
+                endpoint="/v1/chat/completions", model=rng.choice(("auto", "medgemma")), prompt="4" * 64,
+                policy=PolicyV1(department=department, revision=revision, digest=str(revision) * 64),
+                admission=RELEASED.admission, hold_back=64, **head,
+            )  # fmt: skip
         case _:
             until = at + dt.timedelta(hours=1)
             return BreakGlassV1(id=f"bg_{number}", department="radiology", reason="a bleed", until=until, **head)
@@ -142,7 +151,7 @@ def said(record, field):
     if field == "kind":
         return tag
     if field == "department":
-        own = isinstance(record, DecisionV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
+        own = isinstance(record, DecisionV1 | OpenedV1 | ReviewV1 | BreakGlassV1 | ReauditV1)
         return record.department if own else record.caller.department
     if field == "key":
         return record.caller.key
@@ -171,8 +180,19 @@ def said(record, field):
     if field in ("person", "application"):
         return getattr(record.caller, field)
     if field == "action":
-        fixed = {"erasure.v1": "erased", "break-glass.v1": "break-glass", "reaudit.v1": "reaudit"}.get(tag)
+        fixed = {
+            "erasure.v1": "erased", "break-glass.v1": "break-glass", "reaudit.v1": "reaudit", "opened.v1": "opened",
+        }.get(tag)  # fmt: skip
         return fixed or (record.what if isinstance(record, ChangeV1) else record.action)
+    if isinstance(record, OpenedV1):
+        return {
+            "endpoint": record.endpoint,
+            "model": record.model,
+            "policy": record.policy.department,
+            "revision": record.policy.revision,
+            "policy_digest": record.policy.digest,
+            "gateway": record.gateway,
+        }.get(field)
     if isinstance(record, ReauditV1) and field in ("rule", "policy_digest"):
         return record.rule if field == "rule" else record.policy
     if isinstance(record, ReauditV1) and field == "reason":
@@ -191,7 +211,7 @@ def subjects(record):
             found |= {*record.decisions}
         case ReviewV1():
             found |= {record.decision, record.refers}
-        case ReauditV1():
+        case OpenedV1() | ReauditV1():
             found.add(record.decision)
         case HoldV1():
             found |= {record.hold, *record.scope.decisions}
@@ -225,7 +245,7 @@ def meets(record, pairs, since=None, until=None):
 
 
 VALUES = {
-    "kind": ("decision.v1", "access.v1", "review.v1", "*"),
+    "kind": ("decision.v1", "access.v1", "review.v1", "opened.v1", "*"),
     "department": (*DEPARTMENTS, "*", "nowhere"),
     "outcome": ("refused", "withheld", "released", "-"),
     "endpoint": ("/v1/chat/completions", "/decisions", "-"),
@@ -242,7 +262,7 @@ VALUES = {
     "revision": ("1", "2", "3", "-"),
     "policy_digest": ("1" * 64, "2" * 64),
     "gateway": ("0.1.0", "0.2.0"),
-    "action": ("read", "search", "verdict", "placed", "erased", "key-created", "break-glass"),
+    "action": ("read", "search", "verdict", "placed", "erased", "key-created", "break-glass", "opened"),
     "mode": ("enforced", "shadow", "-"),
     "patient": ("p" * 64, "q" * 64, "unknown"),
     "study": ("s" * 64,),

@@ -74,7 +74,7 @@ async def test_every_record_of_every_kind(engine):
     assert await run(engine, problems) == [None] * 300
     assert {row.record.__struct_config__.tag for row in rows} == {
         "decision.v1", "access.v1", "review.v1", "hold.v1", "erasure.v1", "change.v1", "break-glass.v1",
-        "reaudit.v1",
+        "reaudit.v1", "opened.v1",
     }  # fmt: skip
     totals = await run(engine, lambda c: c.execute(sa.select(sa.func.sum(facets.c.total))).scalar())
     days = await run(

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway.records.events import AccessV1, BreakGlassV1, CallerV1, ChangeV1, ErasureV1, HoldV1, ReauditV1, ReviewV1
 from gateway.records.fhir import codes, words
-from gateway.records.record import DecisionV1, Record
+from gateway.records.record import DecisionV1, OpenedV1, Record
 from gateway.records.shapes import RefuseV1, WithholdV1
 
 Entity = dict[str, Any]
@@ -97,6 +97,24 @@ def _decision(record: DecisionV1) -> Event:
             _entity("model", record.model, codes.ROLE_DOMAIN, resource="Device"),
             _entity("policy", f"{policy.department} {policy.revision} {policy.digest}", codes.ROLE_SECURITY),
             None if record.batch is None else _entity("batch", record.batch.batch, codes.ROLE_JOB),
+            None if record.streamed is None else _entity("record", record.streamed.opened, codes.ROLE_JOB),
+        ),
+        department=record.department,
+    )
+
+
+def _opened(record: OpenedV1) -> Event:
+    policy = record.policy
+    return Event(
+        type=codes.QUERY,
+        subtype=(_own("stream", "opened"),),
+        action="E",
+        description=f"opened {record.admission.rule}",
+        policy=words.uri("policy", policy.department, str(policy.revision), policy.digest),
+        about=_entities(
+            _entity("record", record.decision, codes.ROLE_JOB),
+            _entity("model", record.model, codes.ROLE_DOMAIN, resource="Device"),
+            _entity("policy", f"{policy.department} {policy.revision} {policy.digest}", codes.ROLE_SECURITY),
         ),
         department=record.department,
     )
@@ -221,6 +239,8 @@ def event_of(record: Record) -> Event:
     match record:
         case DecisionV1():
             return _decision(record)
+        case OpenedV1():
+            return _opened(record)
         case AccessV1():
             return _access(record)
         case ReviewV1():

@@ -99,11 +99,14 @@ async def fresh(runtime: Runtime) -> bool:
 
 
 async def find(runtime: Runtime, session: Session, id_: str, endpoint: str = PATH) -> Stored:
-    """Read a record, which is itself recorded. Another department's is told as none at all.
+    """Read a record, which is itself recorded; of a decision without one, that its stream was opened.
+
+    Another department's is told as none at all.
 
     Raises NotFound and Unavailable.
     """
-    stored = await runtime.store.office.read(id_, session.caller, endpoint) if _ID.fullmatch(id_) else None
+    known = _ID.fullmatch(id_) is not None
+    stored = await runtime.store.office.read(id_, session.caller, endpoint, opened=True) if known else None
     if stored is None:
         raise NotFound("there is no such record for you; look for it among the decisions")
     return stored
@@ -120,7 +123,7 @@ async def show(runtime: Runtime, session: Session, stored: Stored, status: int =
     context: dict[str, Any] = {
         "stored": stored,
         "record": record,
-        "sections": sections(record),
+        "sections": sections(record, closed=await runtime.store.office.closed(record)),
         "proof": proof,
         "ordered": ordered,
         "checked": None,

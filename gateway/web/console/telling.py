@@ -46,10 +46,13 @@ class StageRow(Struct, frozen=True, kw_only=True):
     failed: bool = False
 
 
-def sections(record: Record) -> tuple[Section, ...]:
-    """Tell a record in sections, their lines unwrapped: a browser breaks them where its window ends."""
+def sections(record: Record, *, closed: bool | None = None) -> tuple[Section, ...]:
+    """Tell a record in sections, their lines unwrapped: a browser breaks them where its window ends.
+
+    `closed` is as in `explain`.
+    """
     found = []
-    for part in explain(record).split("\n\n"):
+    for part in explain(record, closed=closed).split("\n\n"):
         rows = part.split("\n")
         titled = len(rows) > 1 and not rows[0].startswith(" ") and all(row.startswith("  ") for row in rows[1:])
         title, body = (rows[0], rows[1:]) if titled else ("", rows)
