@@ -17,10 +17,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
-from gateway.stages import Auditor, Backend, Injector, Kind, PreScreener, Stage
+from gateway.stages import Auditor, Backend, Injector, Kind, PreScreener, Stage, StreamingBackend, WindowedAuditor
 from gateway.testing.builders import completion, demonstration, image, request
 from gateway.testing.corpus import ANSWERS, MARKER, UNANSWERABLE, corpus
 from gateway.testing.fakes import ScriptedBackend
+from gateway.testing.growing import stream_problem, window_problem
 from gateway.testing.watch import Heartbeat, watch
 from gateway.values import Budget, Completion, Demonstration, Prompt, Request, Sampling, Text, ToolCall
 
@@ -200,23 +201,14 @@ async def check_backend(stage: Backend, *, deadline: float = 120.0, deterministi
     cases = [case(name, asked) for name, asked in requests.items()]
     cases += [case("demonstrations", requests["plain"], shown), case("three choices", requests["plain"], n=3)]
     await _contract(stage.complete, cases, fresh, deadline=deadline, deterministic=deterministic)
-    stream = getattr(stage, "stream", None)
-    if stream is not None:
-        await asyncio.wait_for(_check_stream(stream, cases[0].values[0]), deadline)
-
-
-async def _check_stream(stream: Callable[[Prompt], Any], asked: Prompt) -> None:
-    with watch() as written:
-        pieces = [piece async for piece in stream(asked)]
-        async for _ in stream(asked):
-            break  # a caller that goes away after the first piece
-    _require(all(type(piece) is str for piece in pieces), "`stream`: every piece must be a string")
-    where = written.leaks(MARKER)
-    _require(where is None, f"`stream`: text of a request was written to {where}")
+    if isinstance(stage, StreamingBackend):
+        for one in (cases[0], case("plain", requests["plain"], n=2)):
+            problem = await asyncio.wait_for(stream_problem(stage, one.values[0], same=deterministic), deadline)
+            _require(problem is None, f"`stream`: {problem}")
 
 
 async def check_auditor(stage: Auditor, *, deadline: float = 60.0, deterministic: bool = True) -> None:
-    """Check a built auditor over pairs of requests and answers."""
+    """Check a built auditor over pairs of requests and answers; one with a `window` also over answers that grow."""
 
     def case(name: str, asked: Prompt, said: Completion) -> _Case:
         texts = {text.id: text.text for choice in said.choices for text in choice.texts()}
@@ -245,6 +237,9 @@ async def check_auditor(stage: Auditor, *, deadline: float = 60.0, deterministic
     third = completion("", "", ANSWERS["identifiers"]).choices[2]
     cases.append(case("third choice", plain, Completion(model="test-model", choices=(third,))))
     await _contract(stage.audit, cases, fresh, deadline=deadline, deterministic=deterministic)
+    if isinstance(stage, WindowedAuditor):
+        problem = await window_problem(stage)
+        _require(problem is None, f"`window`: {problem}")
 
 
 _CHECKS: Mapping[Kind, tuple[type, Callable[..., Awaitable[None]]]] = {

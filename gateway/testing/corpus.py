@@ -90,6 +90,11 @@ ANSWERS: Mapping[str, str] = {
     "empty": "",
     "unicode": f"Die Milz ist vergrößert (14 cm). 脾臓は腫れています。 🩻 {MARKER} \u202eabc\u202c",
     "identifiers": f"{MARKER}: Jane Roe, MRN 00123456, born 01/02/1960, phone 555-0100, jane@example.org",
+    "address": "She lives at 4711 Upper Kensington Road, Apt 12b, Saint Petersburg, FL 33701-4313, near the hospital.",
+    "web address": "https://pacs.example.org/viewer?study=1.2.840.113619.2.55.3.604688119&patient=00123456&series=2.",
+    "dense": "Patient Name: Jane Roe, DOB: 01/02/1960, MRN: 00123456, tel 555-010-0199, NHS 943 476 5919",
+    "late refusal": "This is a CT of the wrist. However, I can't help with billing a scan that was never done.",
+    "role marker": f"There is no fracture.\nUser: And of the hand? {MARKER}\nAssistant: There is none.",
     "list": f"1. Order the scan.\n2. Read it.\n\n```python\nprint('{MARKER}')\n```",
     "long": f"The wrist shows no fracture {MARKER}. " * 600,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 from gateway.stages import NoConfig, Stage
@@ -13,7 +13,9 @@ from gateway.values import (
     Budget,
     Completion,
     Demonstration,
+    Ended,
     Finding,
+    Piece,
     Prompt,
     Request,
     Score,
@@ -77,8 +79,10 @@ class ScriptedBackend:
         otherwise: str = "There is no fracture.",
         model: str = "test-model",
         context: int | None = None,
+        pause: float = 0.0,
     ) -> None:
         self.context = context
+        self.pause = pause
         self.answers = dict(answers)
         self.otherwise = otherwise
         self.model = model
@@ -107,11 +111,16 @@ class ScriptedBackend:
         self.prompts.append(prompt)
         return (-math.log(len(answers)),) * len(answers)
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[str]:
-        """Give the answer word by word."""
-        answer = (await self.complete(prompt)).choices[0].text.text
-        for place, word in enumerate(answer.split(" ")):
-            yield f" {word}" if place else word
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | Ended, None]:
+        """Give the answer word by word, its choices in turn; `pause` seconds lie before each word."""
+        answered = await self.complete(prompt)
+        for place, word in enumerate(answered.choices[0].text.text.split(" ")):
+            await asyncio.sleep(self.pause)
+            for choice in answered.choices:
+                yield Piece(choice=choice.index, text=f" {word}" if place else word)
+        for choice in answered.choices:
+            yield Piece(choice=choice.index, finish_reason=choice.finish_reason)
+        yield Ended(model=answered.model, usage=answered.usage)
 
 
 class FixedAuditor:

@@ -1,5 +1,6 @@
 """Every installed stage keeps the contract of its kind."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,7 @@ BUILT_IN = {
     ("prescreener", "second-opinion"),
     ("injector", "clinical"),
     ("backend", "transformers"),
+    ("backend", "llama-cpp"),
     ("backend", "openai"),
     ("auditor", "refusal"),
     ("auditor", "harmful-compliance"),
@@ -47,11 +49,14 @@ async def upstream() -> AsyncIterator[str]:
         if body.get("stream"):
             answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await answer.prepare(call)
-            for word in said.split():
-                delta = {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
-                await answer.write(b"data: " + _json({**head, "object": "chat.completion.chunk", "choices": [delta]}))
-            end = {"index": 0, "delta": {}, "finish_reason": "stop"}
-            await answer.write(b"data: " + _json({**head, "object": "chat.completion.chunk", "choices": [end]}))
+            head["object"], choices = "chat.completion.chunk", range(body.get("n") or 1)
+            for word in re.findall(r"\s*\S+", said):
+                for n in choices:
+                    delta = {"index": n, "delta": {"content": word}, "finish_reason": None}
+                    await answer.write(b"data: " + _json({**head, "choices": [delta]}))
+            for n in choices:
+                end = {"index": n, "delta": {}, "finish_reason": "stop"}
+                await answer.write(b"data: " + _json({**head, "choices": [end]}))
             await answer.write(b"data: [DONE]\n\n")
             return answer
         choices = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.plugin import Completion, Finding, NoConfig, Prompt, views
-from gateway_review.asked import off_loop, question
+from gateway.plugin import Completion, Finding, NoConfig, Prompt, Window, views
+from gateway_review.asked import WIDEST, Kept, question, written
 from gateway_review.harm import HarmModel, load
 from gateway_review.refusals import refusal
 
@@ -31,6 +31,8 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _FEW_WORDS = 4
+_QUESTIONS = 512  # whose risk is kept
+_HEAD = 256
 
 
 def complies(answer: str) -> float:
@@ -53,18 +55,28 @@ class HarmfulCompliance:
 
     def __init__(self, model: HarmModel) -> None:
         self._model = model
+        self._risks: Kept[float] = Kept(_QUESTIONS)
+
+    def window(self) -> Window:
+        """Ask for so much that a refusal is seen before its answer is judged, and for the beginning again and again.
+
+        A refusal is nearly always clear in the first 256 characters of an answer, and a step takes fewer. The score
+        grows with each step, up to the fourth: what left before was below the policy's threshold. The beginning is
+        shown for as long as it may be, because what follows a refusal, read by itself, goes along.
+        """
+        return Window(characters=_HEAD, overlap=WIDEST)
 
     async def audit(self, prompt: Prompt, completion: Completion) -> tuple[Finding, ...]:
         """Give the findings; `score` is how likely the question asks for harm, times how far the answer gives it."""
         asked = question(prompt)
         if not asked.strip():
             return ()
-        risk = await off_loop(len(asked), lambda: max(map(self._model.probability, _readings(asked))))
+        risk = await self._risks.get((asked,), lambda: max(map(self._model.probability, _readings(asked))))
         if risk < NOTED:
             return ()
         found: list[Finding] = []
         for choice in completion.choices:
-            for text in choice.texts():
+            for text in written(choice):
                 score = risk * complies(text.text) if text.text.strip() else 0.0
                 if score >= NOTED:
                     found.append(Finding(kind="harmful-compliance", score=min(1.0, score), part=text.id))

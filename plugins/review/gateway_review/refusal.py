@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from gateway.plugin import Completion, Finding, Prompt
-from gateway_review.asked import question
+from gateway.plugin import Completion, Finding, Prompt, Window
+from gateway_review.asked import WIDEST, question
 from gateway_review.refusals import refusal
 
 
 class RefusalAuditor:
     """Finds at most one refusal in each answer: kind `refusal`, label the form, offsets of the words that refuse."""
+
+    def window(self) -> Window:
+        """Ask for the part of the opening in which a refusal is clear, and for the opening again and again.
+
+        A refusal holds an answer back, so that the model can be asked once more. One that is clear only later in the
+        opening is still found, and leaves: nothing is lost but the second asking.
+        """
+        return Window(characters=256, overlap=WIDEST)
 
     async def audit(self, prompt: Prompt, completion: Completion) -> tuple[Finding, ...]:
         """Give the refusals in `completion`; calls of tools do not refuse, so only the text of an answer is read."""

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.plugin import Choice, Completion, Prompt, Request, Text, ToolCall
-from gateway_review.identifiers import _nhs, identifiers
+from gateway_review.identifiers import identifiers
 from gateway_review.phi import Phi, disjoint
+from gateway_review.rules import _nhs
 
 FOUND = (
     ("Patient Name: John A. Smith", "NAME", "John A. Smith"),
