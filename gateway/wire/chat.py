@@ -21,7 +21,7 @@ from gateway.wire.ids import new_decision_id
 from gateway.wire.messages import MAX_TEXT, Draft, Link, characters, read_messages
 from gateway.wire.sampling import FIELDS as SAMPLING
 from gateway.wire.sampling import read_sampling
-from gateway.wire.tools import read_response_format, read_tools
+from gateway.wire.tools import read_parallel, read_response_format, read_tools
 from gateway.wire.words import kind, quote
 
 PATH = "/v1/chat/completions"
@@ -60,7 +60,6 @@ USER = ("safety_identifier", "user")
 
 _STEERS = "it could steer a model past its defence"
 _OWN = "the conversation is laid out by the gateway alone"
-_UNAUDITED = "what it adds to an answer would leave without an audit"
 
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
@@ -78,14 +77,12 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "functions": "it is deprecated, use `tools`",
         "ignore_eos": _STEERS,
         "logit_bias": _STEERS,
-        "logprobs": _UNAUDITED,
         "min_tokens": _STEERS,
         "modalities": "answers are text",
         "prediction": _STEERS,
-        "prompt_logprobs": _UNAUDITED,
+        "prompt_logprobs": "it would give away what stands before the question",
         "reasoning_effort": "it is not passed on to models",
         "structured_outputs": "use `response_format`",
-        "top_logprobs": _UNAUDITED,
         "verbosity": "it is not passed on to models",
         "web_search_options": "no model here reaches outside",
     }
@@ -99,10 +96,8 @@ HARMLESS: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "echo": (False,),
         "ignore_eos": (False,),
         "logit_bias": ({},),
-        "logprobs": (False,),
         "min_tokens": (0,),
         "modalities": (["text"],),
-        "top_logprobs": (0,),
     }
 )
 """The values with which a refused field passes, since they change nothing."""
@@ -206,6 +201,7 @@ def read_chat(body: Body, *, id: str, department: str, models: tuple[str, ...]) 
         tools=tools,
         tool_choice=tool_choice,
         response_format=response_format,
+        parallel_tool_calls=read_parallel(body, tools),
         stream=stream,
     )
     include_usage = _include_usage(body, stream=stream)

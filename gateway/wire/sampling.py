@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.values import Sampling
-from gateway.wire.fields import Body, bad, integer, items, number
+from gateway.wire.fields import Body, bad, flag, integer, items, number
 
 MAX_TOKENS = 32_768
 """The longest answer that may be asked for, in tokens."""
@@ -11,11 +11,15 @@ MAX_TOKENS = 32_768
 MAX_CHOICES = 8
 """The most answers to one request."""
 
+MAX_ALTERNATIVES = 20
+"""The most of the likeliest tokens that are told at the place of each token of an answer."""
+
 _MAX_STOPS = 4
 _LONGEST_STOP = 256  # characters
 
 FIELDS = (
     "frequency_penalty",
+    "logprobs",
     "max_completion_tokens",
     "max_tokens",
     "min_p",
@@ -26,6 +30,7 @@ FIELDS = (
     "stop",
     "temperature",
     "top_k",
+    "top_logprobs",
     "top_p",
 )
 """The fields of the body that `read_sampling` reads."""
@@ -59,6 +64,13 @@ def _top_k(body: Body) -> int | None:
     return value if value is not None and value > 0 else None  # -1 and 0 are how vLLM's clients switch it off
 
 
+def _logprobs(body: Body) -> int | None:
+    told, others = flag(body, "logprobs"), integer(body, "top_logprobs", 0, MAX_ALTERNATIVES) or 0
+    if others and not told:
+        bad("top_logprobs", "`top_logprobs` is given without `logprobs: true`; give both or none")
+    return others if told else None
+
+
 def read_sampling(body: Body) -> Sampling:
     """Read how the model is asked to sample. Raises InvalidRequest with the field, its value and its range."""
     return Sampling(
@@ -73,4 +85,5 @@ def read_sampling(body: Body) -> Sampling:
         seed=integer(body, "seed", -(2**63), 2**63 - 1),
         n=integer(body, "n", 1, MAX_CHOICES) or 1,
         stop=_stop(body),
+        logprobs=_logprobs(body),
     )

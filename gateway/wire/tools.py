@@ -68,9 +68,6 @@ def read_tools(body: Body) -> tuple[Text | None, Text | None]:
         if function.get("parameters") is not None:
             members(function["parameters"], f"{where}.function.parameters", "a JSON Schema")
         flag(function, "strict", f"{where}.function.strict")
-    if body.get("parallel_tool_calls") is False and tools:
-        bad("parallel_tool_calls", "`parallel_tool_calls` is false, which is not passed on to models; leave it out")
-    flag(body, "parallel_tool_calls")
     if choice is not None and not (choice in ("none", "auto") and not tools):
         _check_choice(choice, names)
     if not tools:
@@ -94,6 +91,12 @@ def _check_choice(choice: object, names: set[str]) -> None:
             bad("tool_choice", f"`tool_choice` names {quote(name)}, which is not in `tools`; declare it there")
     if not names:
         bad("tool_choice", "`tool_choice` is given without `tools`; give both or none")
+
+
+def read_parallel(body: Body, tools: Text | None) -> bool | None:
+    """Read whether the model may call several tools at once; None where that is left to it, or there are no `tools`."""
+    asked = flag(body, "parallel_tool_calls")
+    return asked if tools is not None and body.get("parallel_tool_calls") is not None else None
 
 
 def read_response_format(body: Body) -> Text | None:

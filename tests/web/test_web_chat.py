@@ -178,6 +178,8 @@ def test_sampling_is_taken_as_it_was_sent():
             n=8,
             stop=["a", "b"],
             max_tokens=32768,
+            logprobs=True,
+            top_logprobs=20,
         )
     )
     sampling = msgspec.structs.asdict(request.sampling)
@@ -193,6 +195,7 @@ def test_sampling_is_taken_as_it_was_sent():
         "seed": -7,
         "n": 8,
         "stop": ("a", "b"),
+        "logprobs": 20,
     }
     assert read(chat(top_k=-1)).sampling.top_k is None
 
