@@ -27,7 +27,8 @@ GATEWAY = [sys.executable, "-m", "gateway.cli"]
 class Upstream:
     """An OpenAI-compatible server in a thread of its own. `answer` is what it says; `bodies` is what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._asked_port = port
         self.answer: str | Callable[[dict[str, Any]], str] = "The scan shows no acute abnormality."
         self.delay = 0.0
         self.bodies: list[dict[str, Any]] = []
@@ -70,7 +71,7 @@ class Upstream:
             app.router.add_post("/v1/chat/completions", complete)
             runner = web.AppRunner(app)
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, "127.0.0.1", self._asked_port)
             await site.start()
             self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
             self._runner = runner
@@ -158,6 +159,13 @@ Serve = Callable[..., Served]
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start `gateway serve` with these policies (department -> YAML text) in a data folder of its own."""
+    with gateways(tmp_path) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def gateways(tmp_path: Path) -> Iterator[Serve]:
+    """Give what the fixture `serve` gives, for fixtures of a wider scope."""
     running: list[Served] = []
 
     def start(policies: dict[str, str], env: dict[str, str] | None = None, data: Path | None = None) -> Served:
@@ -189,9 +197,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             time.sleep(0.05)
         raise AssertionError("not ready in 90 s: " + served.output())
 
-    yield start
-    for served in running:
-        served.kill()
+    try:
+        yield start
+    finally:
+        for served in running:
+            served.kill()
 
 
 class Worker:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from gateway.bootstrap.answering import Answering
 from gateway.errors import Unavailable
 from gateway.identity.limiter import Limiter
 from gateway.pipeline import Built, Pipeline
+from gateway.pipeline.built import Served
 from gateway.pipeline.live import Live
 from gateway.records import NOTHING_SAID, BatchLine, Caller, Context, Outcome
 from gateway.registry import Registry
@@ -57,6 +59,13 @@ class Runtime(Struct, frozen=True, kw_only=True):
         # The record is written even where the caller has gone meanwhile: the model was asked.
         return await asyncio.shield(self.store.decisions.append(outcome))
 
+    def answering(self, request: Request, caller: Caller, endpoint: str, *, context: Context) -> Answering:
+        """Give what decides `request` as `answer` does, and hands its answer over as it may leave.
+
+        Raises Unavailable where no policy covers the caller's department.
+        """
+        return Answering(self._pipeline(caller.department), self.store.decisions, request, caller, endpoint, context)
+
     async def moderate(
         self, requests: tuple[Request, ...], caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
     ) -> tuple[Logged, ...]:
@@ -94,16 +103,27 @@ class Runtime(Struct, frozen=True, kw_only=True):
         take = pipeline.moderate if screen_only else pipeline.run
         return msgspec.structs.replace(await take(request, caller, endpoint, context=context), batch=batch)
 
-    def upstream(self, department: str) -> object:
-        """Give what tells the department's model from others: departments with the same one get the same object.
+    def upstream(self, department: str, model: str | None = None) -> object:
+        """Give what tells the department's model of that name from others, the default's where it has none.
 
-        Raises Unavailable where no policy covers the department.
+        Departments with the same model get the same object. Raises Unavailable where no policy covers the department.
         """
-        return self._pipeline(department).backend
+        pipeline = self._pipeline(department)
+        return (pipeline if model is None else pipeline.of_model(model)).backend
 
     def models(self, department: str) -> tuple[str, ...]:
         """Name the models that a department may use; the first is the default."""
         return self._pipeline(department).models()
+
+    def served(self, department: str) -> tuple[Served, ...]:
+        """Tell of the models that a department may use, in the order of their names; raises Unavailable as `answer`."""
+        pipeline = self._pipeline(department)
+        rows = []
+        for name in pipeline.models():
+            its = pipeline.of_model(name)
+            own = its.backend.models()
+            rows.append(Served(name=name, root=name if name in own else own[0], context=its.context))
+        return tuple(rows)
 
     async def authenticate(self, token: str) -> Caller | None:
         """Tell who holds an API key or a bearer token; None for an unknown or revoked one.

@@ -221,7 +221,13 @@ def _why(cause: str, asked: Asked) -> str:
             return f"it answers with an error; look at its log, at --model `{asked.model}`, and at OPENAI_API_KEY"
         case "deadline" | "raised:UpstreamTimeout":
             return f"none came within {asked.deadline:g} s; give it longer with --deadline"
-        case "raised:UpstreamNonsense":
+        case "raised:UpstreamBusy":
+            return "it takes no more requests now; ask again when it has room"
+        case "raised:UpstreamTooLong":
+            return f"the question and its demonstrations are too long for `{asked.model}`; buy fewer demonstrations"
+        case "raised:UnsupportedRefused":
+            return "its dialect has no way to say what was asked for; name another server with --url"
+        case "raised:UpstreamNonsense" | "raised:UpstreamCut":
             return "what it says is no chat completion; name a server that speaks OpenAI's protocol, ending in /v1"
     return f"it failed with `{cause}`"
 

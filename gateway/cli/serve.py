@@ -68,6 +68,20 @@ async def _told(runtime: Any, ending: Callable[[], bool]) -> None:
         await runtime.store.processes.gone(me)
 
 
+def _tell_streams(runtime: Any) -> None:
+    """Say how streams leave, where a policy lets them leave in windows: what needs the whole answer holds them."""
+    for department, pipeline in sorted(runtime.pipelines.items()):
+        if pipeline.policy.stream != "windowed":
+            continue
+        windows = pipeline.windows()
+        told = (
+            f"are held whole: the {windows.replace(':', ' `')}` needs the whole answer"
+            if isinstance(windows, str)
+            else f"leave in windows, {windows.hold_back} characters held back"
+        )
+        click.echo(f"gateway: streams of {department} {told}")
+
+
 def _embedded(settings: Settings) -> Any:
     """Start the worker that is run beside the server, where one is."""
     from gateway.batch.broker import embedded
@@ -103,6 +117,7 @@ async def _serve(settings: Settings) -> None:
         await runtime.close()
         raise
     runtime = msgspec.structs.replace(runtime, wake=waker.wake)
+    _tell_streams(runtime)
     app = create_app(runtime)
     config = uvicorn.Config(
         app,

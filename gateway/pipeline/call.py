@@ -7,8 +7,11 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from msgspec import Struct
+
+from gateway.pipeline.gone import GONE, Gone
 
 _CODE = re.compile(r"[^A-Za-z0-9_]")
 
@@ -26,10 +29,15 @@ async def _contained(call: Callable[[], Awaitable[object]]) -> object:
         if not inspect.isawaitable(awaitable):
             return Fault(cause="nonsense:not-async") if awaitable is not None else Fault(cause="nothing")
         return await awaitable
-    except (SystemExit, KeyboardInterrupt):
+    except (SystemExit, KeyboardInterrupt, Exception) as exc:  # noqa: BLE001 - a plugin's fault is evidence, whatever it is
+        return fault_of(exc)
+
+
+def fault_of(exc: BaseException) -> Fault:
+    """Give the code of what a stage raised: its type alone."""
+    if isinstance(exc, SystemExit | KeyboardInterrupt):
         return Fault(cause="exited")
-    except Exception as exc:  # noqa: BLE001 - a plugin's fault is evidence, whatever it is
-        return Fault(cause=f"raised:{_CODE.sub('_', type(exc).__name__)[:48]}")
+    return Fault(cause=f"raised:{_CODE.sub('_', type(exc).__name__)[:48]}")
 
 
 def _swallow(task: asyncio.Task[object]) -> None:
@@ -39,26 +47,33 @@ def _swallow(task: asyncio.Task[object]) -> None:
 
 
 async def call_stage(
-    call: Callable[[], Awaitable[object]], *, deadline: float, check: Callable[[object], str | None]
+    call: Callable[[], Awaitable[object]],
+    *,
+    deadline: float,
+    check: Callable[[object], str | None],
+    gone: Gone | None = None,
 ) -> tuple[object | Fault, float]:
-    """Run one call of a stage for at most `deadline` seconds.
+    """Run one call of a stage for at most `deadline` seconds, and no longer than its caller waits, where `gone` tells.
 
     Gives the value that passed `check` (which gives a code where the value is nonsense), or a Fault, and the
     milliseconds it took. A stage that hangs is cancelled and no longer waited for, even where it ignores the
     cancellation; one that blocked the event loop past its deadline is late, although it answered.
     """
+    if gone is not None and gone.told:
+        return Fault(cause=GONE), 0.0
     start = time.perf_counter()
     task = asyncio.ensure_future(_contained(call))
     task.add_done_callback(_swallow)
     try:
-        done, _ = await asyncio.wait({task}, timeout=max(0.0, deadline))
+        waited: set[asyncio.Future[Any]] = {task} if gone is None else {task, gone.future}
+        await asyncio.wait(waited, timeout=max(0.0, deadline), return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         task.cancel()
         raise
     elapsed = time.perf_counter() - start
-    if not done:
+    if not task.done():
         task.cancel()
-        return Fault(cause="deadline"), elapsed * 1000
+        return Fault(cause=GONE if gone is not None and gone.told else "deadline"), elapsed * 1000
     if task.cancelled():
         return Fault(cause="cancelled"), elapsed * 1000
     value = task.result()

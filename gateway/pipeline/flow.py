@@ -6,43 +6,70 @@ import asyncio
 import copy
 import datetime as dt
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
 import msgspec
 
-from gateway.pipeline.built import BuiltStages
+from gateway.pipeline.auditing import Auditors
+from gateway.pipeline.built import Built, BuiltStages
 from gateway.pipeline.call import Fault, call_stage
 from gateway.pipeline.coverage import coverage_of, found_in, view_of
 from gateway.pipeline.defuse import defused
 from gateway.pipeline.ending import final_of
+from gateway.pipeline.gone import Gone
+from gateway.pipeline.injecting import Injecting
 from gateway.pipeline.patient import patient_policy
-from gateway.pipeline.room import CONTEXT, fitted, reserved
+from gateway.pipeline.room import bounded
+from gateway.pipeline.windowed import Opening, Windowed, model_failed, told
+from gateway.pipeline.windows import Windows, windows_of
 from gateway.pipeline.witness import Witness
 from gateway.policy.decide import admit, release, wanted
 from gateway.policy.decision import Admit, Reason, Retry, Withhold
-from gateway.policy.evidence import Audited, AuditEvidence, Screened, ScreenEvidence, Skipped, StageFailed
-from gateway.policy.model import AuditSpec, LoadedPolicy, PrescreenSpec
-from gateway.policy.validate import completion_problem, demonstrations_problem, findings_problem, screening_problem
+from gateway.policy.evidence import AuditEvidence, Screened, ScreenEvidence, Skipped, StageFailed
+from gateway.policy.model import LoadedPolicy, PrescreenSpec
+from gateway.policy.models import for_model
+from gateway.policy.validate import completion_problem, screening_problem
 from gateway.records import NOTHING_SAID, Attempt, Caller, Completed, Context, Injected, Outcome
-from gateway.stages import Kind, MeasuringBackend
-from gateway.values import Budget, Choice, Completion, Demonstration, Finding, Prompt, Request, Screening, Text
+from gateway.stages import Kind
+from gateway.values import Budget, Completion, Demonstration, Prompt, Request, Screening, Text
 
 
 class Pipeline:
-    """One department's way: its policy and the stage objects it names.
+    """One department's way: its policy, as it holds for the default model, and the stage objects it names.
 
-    `witness` tells where it runs and what the clock is worth; without one, records say neither.
+    `witness` tells where it runs and what the clock is worth; without one, records say neither. `models` are the built
+    stages of the policy's further models, by name; one that is not among them can not be asked. `context` is how many
+    tokens the model may be given at once, None where nobody knows.
     """
 
-    def __init__(self, loaded: LoadedPolicy, stages: BuiltStages, witness: Witness | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedPolicy,
+        stages: BuiltStages,
+        witness: Witness | None = None,
+        models: Mapping[str, Built] | None = None,
+    ) -> None:
         self.loaded = loaded
-        self.policy = loaded.policy
+        self.policy = for_model(loaded.policy)
         self._stages = stages
         self._witness = witness
         self._gate: AbstractAsyncContextManager[object] = nullcontext()
+        self._gone: Gone | None = None
+        self._windowed: Windowed | None = None
         self._configs = {place: built.config for place, built in stages.items() if built.config is not None}
+        default: tuple[Kind, str] = ("backend", self.policy.backend.stage)
+        built = stages.get(default)
+        self.context, self._shorter = bounded(None if built is None else built.context, self.policy.backend.context)
+        self._others: dict[str, Pipeline] = {}
+        rest = {place: other for place, other in stages.items() if place != default}
+        for name, other in (models or {}).items():
+            alone = msgspec.structs.replace(loaded, policy=for_model(loaded.policy, name))
+            its = Pipeline(alone, {**rest, ("backend", alone.policy.backend.stage): other}, witness)
+            its.loaded = loaded  # records name the policy as it was loaded
+            self._others[name] = its
 
     @property
     def backend(self) -> Any:
@@ -51,7 +78,11 @@ class Pipeline:
 
     def models(self) -> tuple[str, ...]:
         """Name the models that this department may use; the first is the default."""
-        return cast("tuple[str, ...]", self.backend.models())
+        return tuple(dict.fromkeys((*self.backend.models(), *self._others)))
+
+    def of_model(self, name: str) -> Pipeline:
+        """Give the pipeline that asks the model `name`: this one for the default's names, and for unknown ones."""
+        return self._others.get(name, self)
 
     def patient(self, factor: float, gate: AbstractAsyncContextManager[object] | None = None) -> Pipeline:
         """Give the same pipeline with all deadlines times `factor`. `gate` is entered around each asking of the model.
@@ -61,21 +92,72 @@ class Pipeline:
         made = copy.copy(self)
         made.policy = patient_policy(self.policy, factor)
         made._gate = gate or self._gate
+        made._others = {name: other.patient(factor, gate) for name, other in self._others.items()}
         return made
 
-    async def run(self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID) -> Outcome:
-        """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged."""
+    async def run(
+        self,
+        request: Request,
+        caller: Caller,
+        endpoint: str,
+        *,
+        context: Context = NOTHING_SAID,
+        gone: Gone | None = None,
+        opening: Opening | None = None,
+    ) -> Outcome:
+        """Take `request` all the way. Never raises for what a stage does; the outcome is not yet logged.
+
+        The model is stopped once `gone` tells that nobody waits any more. `opening` takes what is known once the
+        request is admitted, and gives what hands over the text of an answer that leaves window by window; what that
+        raises is raised here.
+        """
+        if (its := self.of_model(request.model)) is not self:
+            return await its.run(request, caller, endpoint, context=context, gone=gone, opening=opening)
         screened = await self.moderate(request, caller, endpoint, context=context)
         if not isinstance(screened.admission, Admit):
             return screened
         clock = time.perf_counter() - screened.ms / 1000
         prompt, broken = defused(request, found_in(screened.screening))
-        attempts = await self._attempts(prompt, screened.admission, clock + self.policy.deadline.seconds)
-        final, answer = final_of(self.policy, screened.admission, attempts)
+        asking = copy.copy(self)
+        asking._gone = gone
+        asking._windowed = None if opening is None else self._windows_for(screened, gone, opening, clock)
+        attempts = await asking._attempts(prompt, screened.admission, clock + self.policy.deadline.seconds)
+        early = None if asking._windowed is None else asking._windowed.final
+        final, answer = early or final_of(self.policy, screened.admission, attempts)
+        streamed = None
+        if self._streams(request):
+            why = windows_of(self.policy, self._stages, request.sampling)
+            streamed = told(asking._windowed, why, len(attempts))
         return msgspec.structs.replace(
             screened, ms=(time.perf_counter() - clock) * 1000, attempts=attempts, final=final, answer=answer,
-            defused=broken,
+            defused=broken, streamed=streamed,
         )  # fmt: skip
+
+    def windows(self) -> Windows | str:
+        """Give the windows by which answers leave, or a code of what needs the whole answer."""
+        return windows_of(self.policy, self._stages)
+
+    def _streams(self, request: Request) -> bool:
+        return request.stream and self.policy.stream == "windowed"
+
+    def _windows_for(self, screened: Outcome, gone: Gone | None, opening: Opening, began: float) -> Windowed | None:
+        """Make what lets the answer to an admitted request leave in windows, None where it is held."""
+        windows = windows_of(self.policy, self._stages, screened.request.sampling)
+        if not self._streams(screened.request) or not isinstance(windows, Windows):
+            return None
+        return Windowed(
+            policy=self.policy,
+            backend=self._stages["backend", self.policy.backend.stage],
+            auditors=self._auditors,
+            windows=windows,
+            leave=opening(screened, windows.hold_back),
+            gone=gone,
+            began=began,
+        )
+
+    @property
+    def _auditors(self) -> Auditors:
+        return Auditors(self.policy, self._stages)
 
     async def moderate(
         self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
@@ -109,7 +191,8 @@ class Pipeline:
 
     async def audit(self, prompt: Prompt, completion: Completion, number: int = 0) -> tuple[AuditEvidence, ...]:
         """Ask the auditors alone about an answer that was given before, at that attempt."""
-        return await self._audit(prompt, completion, number, time.perf_counter() + self.policy.deadline.seconds)
+        end = time.perf_counter() + self.policy.deadline.seconds
+        return await self._auditors.whole(prompt, completion, number, end)
 
     async def _call(
         self, kind: Kind, name: str, method: str, deadline: float, end: float, check: Any, *values: Any
@@ -117,7 +200,10 @@ class Pipeline:
         """Call a stage within its own deadline and the request's; give its Built, the value or Fault, and the ms."""
         built = self._stages[kind, name]
         left = min(deadline, end - time.perf_counter())
-        value, ms = await call_stage(lambda: getattr(built.stage, method)(*values), deadline=left, check=check)
+        gone = self._gone if kind == "backend" else None
+        value, ms = await call_stage(
+            lambda: getattr(built.stage, method)(*values), deadline=left, check=check, gone=gone
+        )
         return built, value, ms
 
     async def _screen(self, request: Request, end: float) -> tuple[ScreenEvidence, ...]:
@@ -167,87 +253,28 @@ class Pipeline:
         return (first, await self._attempt(bare, admission, first.verdict.budget, 1, end))
 
     async def _attempt(self, bare: Prompt, admission: Admit, budget: Budget, number: int, end: float) -> Attempt:
-        injected, trimmed = await self._inject_fitting(bare, budget, number, end)
+        injecting = Injecting(self.policy, self._stages, self._shorter)
+        injected, trimmed = await injecting.fitting(bare, budget, number, end)
         demonstrations: tuple[Demonstration, ...] = ()
         if isinstance(injected, Injected):
             demonstrations = injected.demonstrations
         made = partial(Attempt, budget=budget, injected=injected, trimmed=trimmed)
-        if isinstance(injected, StageFailed) and not self._excused(injected):
+        if isinstance(injected, StageFailed) and not injecting.excused(injected):
             reason = Reason(code="demonstrations-failed", stage=injected.stage, cause=injected.cause)
             return made(completed=None, audits=(), verdict=Withhold(reasons=(reason,), rule="demonstrations"))
-        prompt = self._shown(bare, demonstrations)
+        prompt = injecting.shown(bare, demonstrations)
         asked = time.perf_counter()
         async with self._gate:
             end += time.perf_counter() - asked  # to wait for a place at the model takes nothing of the request's time
+            if self._windowed is not None:
+                completed, audits, verdict = await self._windowed.answer(prompt, admission, number, end)
+                return made(completed=completed, audits=audits, verdict=verdict)
             completed = await self._complete(prompt, number, end)
         if isinstance(completed, StageFailed):
-            reason = Reason(code="model-failed", stage=completed.stage, cause=completed.cause)
-            return made(completed=completed, audits=(), verdict=Withhold(reasons=(reason,), rule="backend"))
-        audits = await self._audit(prompt, completed.completion, number, end)
+            return made(completed=completed, audits=(), verdict=model_failed(completed))
+        audits = await self._auditors.whole(prompt, completed.completion, number, end)
         verdict = release(self.policy, admission, completed.completion, audits, number)
         return made(completed=completed, audits=audits, verdict=verdict)
-
-    def _excused(self, failed: StageFailed) -> bool:
-        """Tell whether the policy goes on without demonstrations.
-
-        A question that leaves no room for them is no failure of the stage: whoever asks could bring it about.
-        """
-        spec = self.policy.demonstrations
-        return spec is not None and spec.allow_if_unavailable and failed.cause != CONTEXT
-
-    def _shown(self, bare: Prompt, demonstrations: tuple[Demonstration, ...]) -> Prompt:
-        spec = self.policy.demonstrations
-        if spec is None:
-            return bare
-        return msgspec.structs.replace(bare, demonstrations=demonstrations, form=spec.form, role=spec.role)
-
-    async def _inject_fitting(
-        self, bare: Prompt, budget: Budget, number: int, end: float
-    ) -> tuple[Injected | StageFailed | None, Budget | None]:
-        """Inject what `budget` buys, or what fits of it, with the budget as it was cut for that."""
-        injected = await self._inject(bare.request, budget, number, end)
-        backend = self.backend
-        if not isinstance(injected, Injected) or not isinstance(backend, MeasuringBackend):
-            return injected, None
-
-        async def left(demonstrations: tuple[Demonstration, ...]) -> int | None:
-            # by the same rule as any stage: what raises, hangs or gives nonsense is not known, and the model will say
-            said, _ = await call_stage(
-                lambda: backend.room(self._shown(bare, demonstrations)),
-                deadline=min(self.policy.backend.deadline.seconds, end - time.perf_counter()),
-                check=lambda v: None if v is None or type(v) is int else "nonsense:type",
-            )
-            return said if isinstance(said, int) else None
-
-        async def again(cut: Budget) -> Injected | StageFailed | None:
-            return await self._inject(bare.request, cut, number, end)
-
-        fit, cut = await fitted(injected, budget, free=reserved(bare), left=left, inject=again)
-        if cut is not None and isinstance(fit, Injected) and not fit.demonstrations:
-            fit = StageFailed(
-                stage=fit.stage, version=fit.version, kind="injector", cause=CONTEXT, ms=fit.ms, attempt=number
-            )
-        return fit, cut
-
-    async def _inject(self, request: Request, budget: Budget, number: int, end: float) -> Injected | StageFailed | None:
-        spec = self.policy.demonstrations
-        if spec is None or budget.demonstrations == 0:
-            return None
-
-        def check(value: object) -> str | None:
-            # An injector that silently gives none where some were bought would leave the model undefended.
-            capped = budget.tokens is not None
-            return "nothing" if value == () and not capped else demonstrations_problem(value, budget)
-
-        built, value, ms = await self._call(
-            "injector", spec.stage, "inject", spec.deadline.seconds, end, check, request, budget
-        )
-        if isinstance(value, Fault):
-            return StageFailed(
-                stage=built.name, version=built.version, kind="injector", cause=value.cause, ms=ms, attempt=number
-            )
-        shown = cast("tuple[Demonstration, ...]", value)
-        return Injected(stage=built.name, version=built.version, ms=ms, demonstrations=shown)
 
     async def _complete(self, prompt: Prompt, number: int, end: float) -> Completed | StageFailed:
         spec = self.policy.backend
@@ -260,35 +287,3 @@ class Pipeline:
                 stage=built.name, version=built.version, kind="backend", cause=value.cause, ms=ms, attempt=number
             )
         return Completed(stage=built.name, version=built.version, ms=ms, completion=cast(Completion, value))
-
-    async def _audit(
-        self, prompt: Prompt, completion: Completion, number: int, end: float
-    ) -> tuple[AuditEvidence, ...]:
-        # One call per choice: an auditor that looks only at the first answer can not exist.
-        words = await asyncio.gather(
-            *(
-                self._ask_auditor(spec, prompt, completion, choice, number, end)
-                for choice in completion.choices
-                for spec in self.policy.audit
-            )
-        )
-        return tuple(words)
-
-    async def _ask_auditor(
-        self, spec: AuditSpec, prompt: Prompt, completion: Completion, choice: Choice, number: int, end: float
-    ) -> AuditEvidence:
-        texts = {t.id: t.text for t in choice.texts()}
-        one = msgspec.structs.replace(completion, choices=(choice,))
-        built, value, ms = await self._call(
-            "auditor", spec.stage, "audit", spec.deadline.seconds, end,
-            lambda v: findings_problem(v, texts), prompt, one,
-        )  # fmt: skip
-        if isinstance(value, Fault):
-            return StageFailed(
-                stage=built.name, version=built.version, kind="auditor", cause=value.cause, ms=ms,
-                choice=choice.index, attempt=number,
-            )  # fmt: skip
-        findings = cast("tuple[Finding, ...]", value)
-        return Audited(
-            stage=built.name, version=built.version, ms=ms, choice=choice.index, findings=findings, attempt=number
-        )

@@ -37,6 +37,16 @@ Left = Callable[[tuple[Demonstration, ...]], Awaitable[int | None]]
 """Gives the tokens that a prompt with these demonstrations leaves, None where nobody knows."""
 
 
+def bounded(tells: int | None, most: int | None) -> tuple[int | None, int]:
+    """Give how many tokens a model may be given at once, None where nobody knows, and how many fewer than it reads.
+
+    `tells` is what its stage tells, `most` the `context` that the policy gives it.
+    """
+    if tells is None or most is None:
+        return tells if most is None else most, 0
+    return min(tells, most), max(0, tells - most)
+
+
 def reserved(prompt: Prompt) -> int:
     """Give the tokens that have to stay free for the answer."""
     return min(prompt.request.sampling.max_tokens or ANSWER, ANSWER)

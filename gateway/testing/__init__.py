@@ -26,6 +26,7 @@ from gateway.testing.fakes import (
     ScriptedBackend,
     offer,
 )
+from gateway.testing.growing import found_late
 
 __all__ = [
     "MARKER",
@@ -45,6 +46,7 @@ __all__ = [
     "completion",
     "corpus",
     "demonstration",
+    "found_late",
     "image",
     "offer",
     "prompt",

@@ -1,9 +1,7 @@
-"""From a logged outcome to OpenAI's JSON: a completion, or the chunks of a stream that is already audited whole."""
+"""From a logged outcome to OpenAI's JSON: a completion, or the error that stands for one."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,11 +10,8 @@ from msgspec import Struct
 from gateway.policy.decide import refusal_text
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.records import Outcome
-from gateway.values import Choice, Completion, Text, ToolCall, Usage
-from gateway.wire.errors import error_of
-
-# Some 24 characters and the rest of the word: enough pieces for a client that shows them as they come, and few events.
-_PIECE = re.compile(r"(?s).{1,24}\S*\s?|.+")
+from gateway.values import Choice, Completion, Text, TokenLogprob, ToolCall, Usage
+from gateway.wire.errors import RETRY_SECONDS, error_of
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -30,10 +25,58 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """A decision that is answered as an error: the HTTP status, and the body in OpenAI's shape."""
+    """A decision that is answered as an error: the HTTP status, the body in OpenAI's shape, and further headers."""
 
     status: int
     body: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Heard(Struct, frozen=True, kw_only=True):
+    """What a caller hears of a model that gave no answer: `told` goes on after ``the model``."""
+
+    status: int
+    type: str
+    code: str
+    told: str
+    retry: bool = False
+
+
+_BUSY = _Heard(
+    status=429, type="rate_limit_error", code="model_busy", retry=True,
+    told="works on as many requests as it takes, so there is no answer; ask again in a moment",
+)  # fmt: skip
+_LATE = _Heard(
+    status=504, type="api_error", code="model_unavailable",
+    told="did not answer within its deadline, so there is no answer; ask again later",
+)  # fmt: skip
+_TOO_LONG = _Heard(
+    status=400, type="invalid_request_error", code="context_length_exceeded",
+    told="can not read so much at once; send less text or fewer images, or ask for a shorter answer",
+)  # fmt: skip
+_REFUSED = _Heard(
+    status=400, type="invalid_request_error", code="model_refused_request",
+    told="takes no such request, for instance no images, tools or response format; leave out what it can not do",
+)  # fmt: skip
+_FAILED = _Heard(
+    status=502, type="api_error", code="model_unavailable", told="failed, so there is no answer; ask again later"
+)
+_HEARD = (
+    ("Busy", _BUSY),
+    ("Full", _BUSY),
+    ("TooLong", _TOO_LONG),
+    ("Timeout", _LATE),
+    ("Late", _LATE),
+    ("Refused", _REFUSED),
+)
+"""By how the name of an exception ends; see docs/stages.md, which tells plugins' authors so."""
+
+
+def _heard(cause: str | None) -> _Heard:
+    if cause == "deadline":
+        return _LATE
+    raised = (cause or "").partition("raised:")[2]
+    return next((heard for end, heard in _HEARD if raised.endswith(end)), _FAILED)
 
 
 def model_failed(outcome: Outcome) -> Reason | None:
@@ -43,15 +86,19 @@ def model_failed(outcome: Outcome) -> Reason | None:
 
 
 def failure_of(outcome: Outcome, decision: str) -> Failure | None:
-    """Tell whether `outcome` is answered as an error: its model failed, or its policy refuses so."""
+    """Tell whether `outcome` is answered as an error: its model failed, nobody waited, or its policy refuses so."""
     if not isinstance(outcome.final, Refuse | Withhold):
         return None
     failed = model_failed(outcome)
     if failed is not None:
-        late = failed.cause == "deadline"
-        told = "did not answer within its deadline" if late else "failed"
-        message = f"the model {told}, so there is no answer; ask again later (decision {decision})"
-        return Failure(status=504 if late else 502, body=error_of(message, "api_error", None, "model_unavailable"))
+        heard = _heard(failed.cause)
+        body = error_of(f"the model {heard.told} (decision {decision})", heard.type, None, heard.code)
+        retry = (("retry-after", str(RETRY_SECONDS)),) if heard.retry else ()
+        return Failure(status=heard.status, body=body, headers=retry)
+    if any(reason.code == "caller-gone" for reason in outcome.final.reasons):
+        # nobody reads it; a proxy that still listens writes its status to a log
+        message = f"the caller had gone before the answer was ready (decision {decision})"
+        return Failure(status=499, body=error_of(message, "api_error", None, "caller_gone"))
     if outcome.policy.policy.refuse_as == "error":
         message = refusal_text(outcome.final, decision)
         return Failure(status=400, body=error_of(message, "invalid_request_error", None, "content_filter"))
@@ -92,7 +139,8 @@ def _renamed(choice: Choice, decision: str) -> Choice:
     return msgspec.structs.replace(choice, tool_calls=tuple(calls))
 
 
-def _head(answer: Answer, kind: str) -> dict[str, Any]:
+def head_of(answer: Answer, kind: str) -> dict[str, Any]:
+    """Give what every completion, and every chunk of one, begins with."""
     return {
         "id": f"chatcmpl-{answer.decision}",
         "object": kind,
@@ -101,7 +149,8 @@ def _head(answer: Answer, kind: str) -> dict[str, Any]:
     }
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def usage_body(usage: Usage) -> dict[str, int]:
+    """Give a usage in OpenAI's shape."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -109,58 +158,40 @@ def _usage(usage: Usage) -> dict[str, int]:
     }
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
+def call_body(call: ToolCall) -> dict[str, Any]:
+    """Give a call of a tool in OpenAI's shape."""
     function = {"name": call.name.text, "arguments": call.arguments.text}
     return {"id": call.id, "type": "function", "function": function}
+
+
+def _token(token: str, logprob: float) -> dict[str, Any]:
+    # JSON has no infinity: OpenAI's own servers write this number where a token had no probability.
+    return {"token": token, "logprob": max(logprob, -9999.0), "bytes": list(token.encode())}
+
+
+def logprobs_body(tokens: tuple[TokenLogprob, ...] | None) -> dict[str, Any] | None:
+    """Give the `logprobs` of a choice, or of a part of it, in OpenAI's shape; None where there are none."""
+    if tokens is None:
+        return None
+    content = [
+        _token(place.token, place.logprob) | {"top_logprobs": [_token(token, logprob) for token, logprob in place.top]}
+        for place in tokens
+    ]
+    return {"content": content, "refusal": None}
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
     silent = not choice.text.text and bool(choice.tool_calls)
     message: dict[str, Any] = {"role": "assistant", "content": None if silent else choice.text.text, "refusal": None}
     if choice.tool_calls:
-        message["tool_calls"] = [_call(call) for call in choice.tool_calls]
-    return {"index": choice.index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
+        message["tool_calls"] = [call_body(call) for call in choice.tool_calls]
+    told = logprobs_body(choice.logprobs)
+    return {"index": choice.index, "message": message, "logprobs": told, "finish_reason": choice.finish_reason}
 
 
 def completion_body(answer: Answer) -> bytes:
     """Write a ``chat.completion``."""
-    body = _head(answer, "chat.completion")
+    body = head_of(answer, "chat.completion")
     body["choices"] = [_choice(choice) for choice in answer.choices]
-    body["usage"] = _usage(answer.usage)
+    body["usage"] = usage_body(answer.usage)
     return msgspec.json.encode(body)
-
-
-def _deltas(choice: Choice) -> Iterator[dict[str, Any]]:
-    yield {"role": "assistant", "content": "", "refusal": None}
-    for piece in _PIECE.findall(choice.text.text):
-        yield {"content": piece}
-    for index, call in enumerate(choice.tool_calls):
-        whole = _call(call)
-        arguments = whole["function"]["arguments"]
-        whole["function"]["arguments"] = ""
-        yield {"tool_calls": [{"index": index, **whole}]}
-        for piece in _PIECE.findall(arguments):
-            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
-
-
-def _chunks(answer: Answer, *, include_usage: bool) -> Iterator[dict[str, Any]]:
-    head = _head(answer, "chat.completion.chunk")
-    if include_usage:
-        head["usage"] = None
-    for choice in answer.choices:
-        for delta in _deltas(choice):
-            piece = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
-            yield head | {"choices": [piece]}
-        last = {"index": choice.index, "delta": {}, "logprobs": None, "finish_reason": choice.finish_reason}
-        yield head | {"choices": [last]}
-    if include_usage:
-        yield head | {"choices": [], "usage": _usage(answer.usage)}
-
-
-def stream_body(answer: Answer, *, include_usage: bool) -> bytes:
-    """Write the server-sent events of a stream, ``[DONE]`` included.
-
-    They are one body: the answer was held until it was audited and logged, so nothing is waited for between them.
-    """
-    events = [b"data: " + msgspec.json.encode(chunk) for chunk in _chunks(answer, include_usage=include_usage)]
-    return b"\n\n".join([*events, b"data: [DONE]\n\n"])

@@ -20,6 +20,8 @@ from PIL import Image as Picture
 from gateway.errors import Unavailable
 from gateway.identity.limiter import Limiter
 from gateway.images import Limits
+from gateway.pipeline.built import Served
+from gateway.pipeline.gone import Gone
 from gateway.pipeline.live import Live
 from gateway.policy.decision import Admit, Reason, Refuse, Release, Withhold
 from gateway.policy.model import LoadedPolicy, Policy, convert
@@ -62,6 +64,25 @@ def policy(refuse_as="message"):
 ARGUMENTS = '{"where": "left lower lobe of the lung"}'
 
 
+class FakeAnswering:
+    """An answer that is held until it is whole."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._first = asyncio.get_running_loop().create_future()
+        self.gone = Gone()
+
+    async def run(self):
+        try:
+            self._first.set_result(await self._answer)
+        except Exception as exc:
+            self._first.set_exception(exc)
+            raise
+
+    async def first(self):
+        return await asyncio.shield(self._first)
+
+
 class FakeRuntime:
     """Answers with an echo, and refuses, withholds or fails on the words `fraud`, `secret`, `broken` and `slow`."""
 
@@ -91,6 +112,10 @@ class FakeRuntime:
         if department == "nowhere":
             raise Unavailable(f"no policy covers the department `{department}`; ask the gateway's operator")
         return ("org/model-a", "model-b")
+
+    def served(self, department):
+        contexts = {"org/model-a": 8192}
+        return tuple(Served(name=n, root=n, context=contexts.get(n)) for n in self.models(department))
 
     async def wake(self):
         self.woken += 1
@@ -149,6 +174,9 @@ class FakeRuntime:
             )
         text = Text(id=f"choices[{i}].content", text="" if calls else f"you said: {words}")
         return Choice(index=i, text=text, tool_calls=calls, finish_reason="tool_calls" if calls else "stop")
+
+    def answering(self, request, caller, endpoint, *, context=NOTHING_SAID):
+        return FakeAnswering(self.answer(request, caller, endpoint, context=context))
 
     async def answer(self, request, caller, endpoint, *, context=NOTHING_SAID):
         self.asked.append(request)

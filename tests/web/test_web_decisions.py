@@ -250,3 +250,20 @@ async def test_the_examples_of_the_docs_run(runtime, serving, store):
         ("search", "weekly report"),
     ]
     assert [row["action"] for row in about["records"]] == ["search", "read"]
+
+
+async def test_the_streams_that_were_opened_are_found_over_http(client, store):
+    outcome = outcomes.withheld("a question", "an answer", id=new_decision_id())
+    opened = await store.decisions.open(outcome, hold_back=64)
+    await store.sequencer.catch_up()
+    found = (await client.get(f"/decisions?kind=opened.v1&subject={opened.decision}&view=full")).json()["decisions"]
+    assert [(row["id"], row["leaf"], row["record"]["decision"]) for row in found] == [
+        (opened.id, opened.leaf, opened.decision)
+    ]
+    about = await client.get(f"/decisions/{opened.decision}/about")
+    assert [(row["id"], row["action"]) for row in about.json()["records"]] == [(opened.id, "opened")]
+    elsewhere = {"authorization": "Bearer key-elsewhere"}
+    assert (await client.get(f"/decisions/{opened.decision}/about", headers=elsewhere)).status_code == 404
+    assert (await client.get(f"/decisions/{opened.decision}")).status_code == 404  # a decision there is not, yet
+    await store.decisions.append(outcome)
+    assert (await client.get(f"/decisions/{opened.decision}")).json()["outcome"] == "withheld"
