@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from gateway.plugin import Prompt, Sampling
 from gateway_openai.errors import UpstreamNoLogprobs, UpstreamNonsense
-from gateway_openai.wire import encode
+from gateway_openai.wire import Asked
 
 LOOK = 3
 """How many tokens are asked for: some models begin with a line break, and what counts is the first word."""
@@ -18,10 +18,14 @@ TOP = 20
 """How many of the likeliest tokens are asked for at each place: the most that OpenAI and vLLM give unless told else."""
 
 
-def encode_score(prompt: Prompt, model: str) -> bytes:
-    """Give the JSON body that asks for the beginning of an answer with its likeliest tokens."""
-    asked = structs.replace(prompt.request, sampling=Sampling(max_tokens=LOOK, temperature=0.0))
-    return encode(structs.replace(prompt, request=asked), model, logprobs=True, top_logprobs=TOP)
+ASKED: Asked = {"logprobs": True, "top_logprobs": TOP}
+"""The fields that ask for the likeliest tokens."""
+
+
+def scored(prompt: Prompt) -> Prompt:
+    """Give the prompt that asks for the beginning of the likeliest answer alone."""
+    sampling = Sampling(max_tokens=LOOK, temperature=0.0)
+    return structs.replace(prompt, request=structs.replace(prompt.request, sampling=sampling))
 
 
 class _Top(Struct, frozen=True, kw_only=True):

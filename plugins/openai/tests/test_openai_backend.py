@@ -82,8 +82,8 @@ def answer(*contents, **extra):
 
 
 @asynccontextmanager
-async def server(handler, **config):
-    """Serve `handler` at /v1/chat/completions and give a backend that asks it, and what it was sent."""
+async def address(handler):
+    """Serve `handler` at /v1/chat/completions and give the address, and what it was sent."""
     seen = []
 
     async def note(request):
@@ -96,13 +96,21 @@ async def server(handler, **config):
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    port = runner.addresses[0][1]
-    backend = build(Config(base_url=f"http://127.0.0.1:{port}/v1", model="m", **config))
     try:
-        yield backend, seen
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", seen
     finally:
-        await backend.aclose()
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def server(handler, **config):
+    """Serve `handler` and give a backend that asks it, and what it was sent."""
+    async with address(handler) as (base_url, seen):
+        backend = build(Config(base_url=base_url, model="m", **config))
+        try:
+            yield backend, seen
+        finally:
+            await backend.aclose()
 
 
 def says(body, **kind):
@@ -491,6 +499,5 @@ async def test_the_stage_keeps_its_contract():
         said = "asked about " + hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
         return web.json_response(answer(*[said] * body.get("n", 1)))
 
-    async with server(echo) as (backend, _):
-        config = {"base_url": str(backend._url.parent.parent), "model": "m"}
-        await check_stage(gateway_backends()[0], "backend", config)
+    async with address(echo) as (base_url, _):
+        await check_stage(gateway_backends()[0], "backend", {"base_url": base_url, "model": "m"})
