@@ -21,7 +21,6 @@ import urllib.request
 from pathlib import Path
 
 GATEWAY = [sys.executable, "-m", "gateway.cli"]
-HERE = Path(__file__).parent
 QUESTIONS = (
     "Which imaging plane is shown in this brain MRI?",
     "Is the fracture of the distal radius displaced, and which angle should the report give for its tilt?",
@@ -103,8 +102,9 @@ def main(requests: int = 300) -> None:
             "GATEWAY_POLICIES_DIR": name,
             "GATEWAY_PORT": str(port),
         }
-        upstream = subprocess.Popen([sys.executable, str(HERE / "upstream.py"), str(upstream_port)])
         out = subprocess.DEVNULL
+        said = ("--port", str(upstream_port), "--say", "The sagittal plane.")
+        upstream = subprocess.Popen([sys.executable, "-m", "gateway.testing.upstream", *said], stdout=out)
         server = subprocess.Popen([*GATEWAY, "serve"], env=env, stdout=out, stderr=out)
         try:
             ready = _wait(f"http://127.0.0.1:{port}/readyz")
