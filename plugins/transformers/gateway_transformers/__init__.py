@@ -16,6 +16,7 @@ EMBEDDED_CONTEXT = 8192
 """How many tokens the embedded default model reads at once."""
 
 Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,9 +27,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `chat_template` is a file with a Jinja chat template, for a model that brings none, or another than its own.
     `dtype` ``auto`` takes bfloat16 where the processor multiplies it in hardware and float32 elsewhere.
     `max_new_tokens` bounds an answer whose request does not. `context` caps prompt and answer together, in tokens.
-    `batch` is how many answers are written at once, `queue` how many requests may wait, `threads` how many CPU threads
-    the model uses (all cores but one where not given), `prefix_mib` the memory, in MiB, for kept demonstration
-    prefixes.
+    `batch` is how many answers are written at once, `queue` how many requests may wait, and `queue_seconds` how long
+    one waits at most. `threads` is how many CPU threads the model uses (all cores but one where not given),
+    `prefix_mib` the memory, in MiB, for kept demonstration prefixes. `memory_mib` bounds weights, kept prefixes and the
+    answers at work together; without it nothing does. After `unload_after` seconds without a request the weights are
+    freed, and loaded again for the next; without it they stay.
     """
 
     model: Annotated[str, Meta(min_length=1)] = EMBEDDED
@@ -40,8 +43,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context: Count | None = None
     batch: Count = 8
     queue: Count = 64
+    queue_seconds: Seconds = 30.0
     threads: Count | None = None
     prefix_mib: Annotated[int, Meta(ge=0)] = 256
+    memory_mib: Count | None = None
+    unload_after: Seconds | None = None
 
 
 def build(config: Config) -> Any:

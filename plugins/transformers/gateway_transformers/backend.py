@@ -1,22 +1,28 @@
-"""The backend: a prompt in, a completion out; the model itself runs in a worker's thread."""
+"""The backend: a prompt in, a completion out, whole or as it is written; the model itself runs in a worker's thread."""
 
 from __future__ import annotations
 
 import os
-import threading
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import torch
-from msgspec import Struct
 
-from gateway.plugin import Choice, Completion, Image, Prompt, Text, Usage, in_thread
+from gateway.plugin import Choice, Completion, Ended, Image, Piece, Prompt, Text, Usage, in_thread
 from gateway_transformers import Config
-from gateway_transformers.batched import Batched, fits
+from gateway_transformers.agreeing import fits
+from gateway_transformers.answer import Written
+from gateway_transformers.batched import Batched
+from gateway_transformers.errors import PromptTooLong
+from gateway_transformers.forwarding import use_rows
+from gateway_transformers.jobs import Job, ScoreJob
 from gateway_transformers.load import Loaded, load
-from gateway_transformers.render import Renderer, lead, pixels, refuse_unsupported
+from gateway_transformers.prompts import Read
+from gateway_transformers.reading import Reader
+from gateway_transformers.render import refuse_unsupported
 from gateway_transformers.sampling import check
 from gateway_transformers.single import Single
-from gateway_transformers.worker import Job, ScoreJob, Worker
+from gateway_transformers.worker import Limits, Worker
 
 TURN_TOKENS, IMAGE_TOKENS = 32, 256
 """More than a template writes around a turn, and than an image takes that is told in words, without its text."""
@@ -28,25 +34,17 @@ BLIND_NOTE = "Note: this model reads text only and has not seen the image."
 """The last sentence of an answer whose request had an image that the model could not see."""
 
 
-class _Read(Struct, frozen=True, kw_only=True):
-    """A prompt as tokens, and as `text`. `mark` counts the tokens that come again in other requests."""
-
-    text: str
-    ids: list[int]
-    mark: int = 0
-    inputs: dict[str, Any] | None = None
-
-
 class TransformersBackend:
     """Answers with one model in this process."""
 
-    def __init__(self, config: Config, loaded: Loaded, worker: Worker) -> None:
+    def __init__(self, config: Config, reader: Reader, worker: Worker) -> None:
         self._config = config
-        self._loaded = loaded
+        self._reader = reader
         self.worker = worker
-        self._sees = loaded.processor is not None
-        self._renderer = Renderer(loaded.processor or loaded.tokenizer, loaded.tokenizer, images=self._sees)
-        self._reading = threading.Lock()  # tokenizers change their own state while they read
+
+    @property
+    def _loaded(self) -> Loaded:
+        return self.worker.loaded
 
     def models(self) -> tuple[str, ...]:
         """Name the one model that is served."""
@@ -56,24 +54,19 @@ class TransformersBackend:
         """Answer `prompt`.
 
         Raises:
-            ValueError: the request asks for what this stage can not do, or is longer than the model's context.
+            RequestRefused: the request asks for what this stage can not do.
+            PromptTooLong: the prompt is longer than the model's context.
             QueueFull: too many requests wait.
+            QueueLate: the request has waited for too long.
             GenerationFailed: the model failed while it wrote.
         """
-        refuse_unsupported(prompt.request)
-        sampling = prompt.request.sampling
-        check(sampling)
-        read = await in_thread(self._read, prompt)
-        room = self._loaded.context - len(read.ids)
-        if room < 1:
-            raise ValueError("the prompt is longer than the model's context; shorten it, or lower the policy's budget")
-        most = min(room, sampling.max_tokens or self._config.max_new_tokens)
-        job = Job(ids=read.ids, mark=read.mark, sampling=sampling, most=most, inputs=read.inputs)
+        job = await self._job(prompt)
         self.worker.submit(job)
         answers = await job.result()
-        blind = not self._sees and bool(prompt.request.images())
+        blind = self._blind(prompt)
+        ended = self._ended(job, answers, blind=blind)
         return Completion(
-            model=self._config.model,
+            model=ended.model,
             choices=tuple(
                 Choice(
                     index=index,
@@ -82,22 +75,44 @@ class TransformersBackend:
                 )
                 for index, answer in enumerate(answers)
             ),
-            usage=Usage(prompt_tokens=len(read.ids), completion_tokens=sum(answer.tokens for answer in answers)),
-            blind=blind,
-            revision=self._loaded.revision,
+            usage=ended.usage,
+            blind=ended.blind,
+            revision=ended.revision,
         )
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | Ended, None]:
+        """Answer `prompt` piece by piece; the texts add up to those of `complete`, and it raises what that raises.
+
+        A reader that is slower than the model gets longer pieces. Closing the generator stops the writing before the
+        next token.
+        """
+        job = await self._job(prompt, streamed=True)
+        self.worker.submit(job)
+        blind = self._blind(prompt)
+        notes = {choice: _Noting() for choice in range(prompt.request.sampling.n)} if blind else {}
+        async with aclosing(job.pieces()) as pieces:
+            async for choice, text, written in pieces:
+                if blind:
+                    text = notes[choice].add(text, last=written is not None)
+                if written is not None:
+                    yield Piece(choice=choice, text=text, finish_reason="stop" if written.ended else "length")
+                elif text:
+                    yield Piece(choice=choice, text=text)
+        yield self._ended(job, tuple(job.written.values()), blind=blind)
 
     async def room(self, prompt: Prompt) -> int:
         """Give the tokens of the context that `prompt` leaves; images count as their processor spells them.
 
         A text has no more tokens than bytes. Where plenty is left by that count, that is what is given, and nothing is
-        tokenised twice.
+        tokenised, or made into pixels, twice.
         """
         turns = prompt.chat()
-        if not (self._sees and any(isinstance(part, Image) for turn in turns for part in turn.parts)):
+        images = tuple(part for turn in turns for part in turn.parts if isinstance(part, Image))
+        seen = self._reader.image_sizes(images) if self._reader.sees else len(images) * IMAGE_TOKENS
+        if seen is not None:
             texts = [part.text for turn in turns for part in turn.parts if isinstance(part, Text)]
             most = sum(len(text.encode("utf-8", "replace")) for text in (*texts, *(t.text for t in prompt.found)))
-            most += (len(turns) + 1) * TURN_TOKENS + len(prompt.request.images()) * IMAGE_TOKENS
+            most += (len(turns) + 1) * TURN_TOKENS + seen
             if self._loaded.context - most >= PLENTY:
                 return self._loaded.context - most
         read = await in_thread(self._read, prompt)
@@ -109,17 +124,18 @@ class TransformersBackend:
         The prompt's sampling does not count.
 
         Raises:
-            ValueError: as `complete`, or an answer is empty.
-            QueueFull: too many requests wait.
-            GenerationFailed: the model failed while it read.
+            ValueError: an answer is empty.
+            RequestRefused: as `complete`, and so are the others.
         """
         refuse_unsupported(prompt.request)
         read, tokens = await in_thread(self._read_answers, prompt, answers)
         if not tokens or not all(tokens):
             raise ValueError("an answer is empty; give at least one answer, each of at least one letter")
         if len(read.ids) + max(map(len, tokens)) > self._loaded.context:
-            raise ValueError("the prompt is longer than the model's context; shorten it, or show fewer demonstrations")
-        job = ScoreJob(ids=read.ids, mark=read.mark, answers=tokens, inputs=read.inputs)
+            raise PromptTooLong(
+                "the prompt is longer than the model's context; shorten it, or show fewer demonstrations"
+            )
+        job = ScoreJob(read, answers=tokens)
         self.worker.submit(job)
         return await job.result()
 
@@ -127,43 +143,59 @@ class TransformersBackend:
         """Stop writing and unload the model."""
         await in_thread(self.worker.close)
 
-    def _read(self, prompt: Prompt) -> _Read:
-        turns = prompt.chat()
-        with self._reading:
-            messages = self._renderer.messages(turns, prompt.found)
-            text = self._renderer.text(messages)
-            if self._sees:
-                return self._read_images(text, pixels(messages))
-            ids = self._tokens(text)
-            before = turns[: lead(prompt)]
-            stable = self._tokens(self._renderer.text(self._renderer.messages(before), ask=False)) if before else []
-        mark = 0
-        while mark < min(len(stable), len(ids)) and stable[mark] == ids[mark]:
-            mark += 1
-        return _Read(text=text, ids=ids, mark=mark)
+    async def _job(self, prompt: Prompt, *, streamed: bool = False) -> Job:
+        refuse_unsupported(prompt.request)
+        sampling = prompt.request.sampling
+        check(sampling)
+        read = await in_thread(self._read, prompt)
+        room = self._loaded.context - len(read.ids)
+        if room < 1:
+            raise PromptTooLong(
+                "the prompt is longer than the model's context; shorten it, or lower the policy's budget"
+            )
+        most = min(room, sampling.max_tokens or self._config.max_new_tokens)
+        return Job(read, sampling=sampling, most=most, streamed=streamed)
 
-    def _read_answers(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[_Read, tuple[list[int], ...]]:
+    def _ended(self, job: Job, answers: tuple[Written, ...], *, blind: bool) -> Ended:
+        written = sum(answer.tokens for answer in answers)
+        return Ended(
+            model=self._config.model,
+            usage=Usage(prompt_tokens=len(job.ids), completion_tokens=written),
+            blind=blind,
+            revision=self._loaded.revision,
+        )
+
+    def _blind(self, prompt: Prompt) -> bool:
+        return not self._reader.sees and bool(prompt.request.images())
+
+    def _read(self, prompt: Prompt) -> Read:
+        return self._reader.read(prompt)
+
+    def _read_answers(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Read, tuple[list[int], ...]]:
         read = self._read(prompt)
-        with self._reading:
-            return read, tuple(self._after(read.text, self._renderer.safe(answer)) for answer in answers)
-
-    def _after(self, text: str, answer: str) -> list[int]:
-        """Give the tokens of `answer` as they stand after `text`: some tokenizers put a space before a first word."""
-        before, whole = self._tokens(text), self._tokens(text + answer)
-        return whole[len(before) :] if whole[: len(before)] == before else self._tokens(answer)
-
-    def _tokens(self, text: str) -> list[int]:
-        ids: list[int] = self._loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _read_images(self, text: str, images: list[Any]) -> _Read:
-        processor: Any = self._loaded.processor
-        made = processor(text=[text], images=images or None, return_tensors="pt", add_special_tokens=False)
-        return _Read(text=text, ids=made["input_ids"][0].tolist(), inputs=dict(made))
+        return read, self._reader.answers(read.text, answers)
 
 
 def _noted(text: str) -> str:
     return f"{text.rstrip()}\n\n{BLIND_NOTE}".lstrip()
+
+
+class _Noting:
+    """Does to a text that comes in pieces what `_noted` does to a whole one."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._space = ""
+
+    def add(self, text: str, *, last: bool) -> str:
+        """Give what may leave: white space waits for what comes after it."""
+        whole = self._space + text if self._begun else text.lstrip()
+        said = whole.rstrip()
+        self._space = whole[len(said) :]
+        self._begun = self._begun or bool(said)
+        if not last:
+            return said
+        return f"{said}\n\n{BLIND_NOTE}" if self._begun else BLIND_NOTE
 
 
 def build(config: Config) -> TransformersBackend:
@@ -172,15 +204,27 @@ def build(config: Config) -> TransformersBackend:
     # loading is many small steps: threads would only wait for one another, ten times as long on a busy machine
     torch.set_num_threads(1)
     loaded = load(config)
-    batched = loaded.processor is None and fits(loaded.model)
+    reader = Reader(loaded.tokenizer, loaded.processor)
+    fit = fits(loaded, reader)
     torch.set_num_threads(threads)
-    if batched:
-        worker: Worker = Batched(
-            loaded, batch=config.batch, queue=config.queue, threads=threads, prefix_bytes=config.prefix_mib * 2**20
-        )
-    else:
-        worker = Single(loaded, queue=config.queue, threads=threads)
-    return TransformersBackend(config, loaded, worker)
+    limits = Limits(
+        batch=config.batch,
+        queue=config.queue,
+        patience=config.queue_seconds,
+        threads=threads,
+        kept=config.prefix_mib * 2**20,
+        memory=loaded.memory,
+        idle=config.unload_after,
+    )
+
+    def again() -> Loaded:
+        anew = load(config)
+        if fit is not None:
+            use_rows(anew.model)
+        return anew
+
+    worker: Worker = Single(loaded, limits, again) if fit is None else Batched(loaded, limits, again, fit.joined)
+    return TransformersBackend(config, reader, worker)
 
 
 def _cores() -> int:

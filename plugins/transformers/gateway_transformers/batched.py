@@ -1,51 +1,62 @@
-"""Many answers at once, on a text model: rows join and leave between tokens, and stable prefixes are read once."""
+"""Many answers at once: rows join and leave between tokens, stable prefixes are read once, and images are seen once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 
 from gateway_transformers.answer import Answer
+from gateway_transformers.forwarding import forward, run
+from gateway_transformers.jobs import Job, ScoreJob
 from gateway_transformers.load import Loaded
-from gateway_transformers.rows import NAME, Prefixes, Row, attend, cuts
+from gateway_transformers.rows import Prefixes, Row, cuts
 from gateway_transformers.sampling import Sampler
-from gateway_transformers.worker import Job, ScoreJob, Worker
+from gateway_transformers.sightline import stretches
+from gateway_transformers.worker import Limits, Worker
 
 
 class Writing:
     """One answer in the batch. `ends` says where its prompt is cut; `last` is its newest token."""
 
-    def __init__(self, job: Job, choice: int, answer: Answer, sampler: Sampler) -> None:
+    def __init__(self, job: Job, choice: int, answer: Answer, sampler: Sampler, ends: list[int]) -> None:
         self.job = job
         self.choice = choice
         self.answer = answer
         self.sampler = sampler
         self.row = Row(len(job.ids) + job.most)
-        self.ends = cuts(len(job.ids), job.mark)
+        self.ends = ends
         self.last: int | None = None
+        self.tokens = self.row.capacity
 
 
 class Scoring:
-    """One prompt in the batch whose answers are not written but scored. It leaves when its prompt is read."""
+    """One prompt in the batch whose answers are not written but scored. It leaves when its prompt is read.
 
-    def __init__(self, job: ScoreJob) -> None:
+    `tokens` counts the keys it needs at most, its answers' side by side.
+    """
+
+    def __init__(self, job: ScoreJob, ends: list[int]) -> None:
         self.job = job
         self.row = Row(len(job.ids) + job.longest - 1)
-        self.ends = cuts(len(job.ids), job.mark)
+        self.ends = ends
+        self.tokens = self.row.capacity * len(job.answers)
 
 
 class Batched(Worker):
-    """Continuous batching: each turn reads a block of each new prompt, then writes one token of every answer."""
+    """Continuous batching: each turn reads a block of each new prompt, then writes one token of every answer.
 
-    def __init__(self, loaded: Loaded, *, batch: int, queue: int, threads: int | None, prefix_bytes: int) -> None:
-        self._loaded = loaded
-        self._batch = batch
-        self.prefixes = Prefixes(prefix_bytes)
+    `joined` are the tokens whose runs see themselves in both directions, as images do in some families.
+    """
+
+    def __init__(
+        self, loaded: Loaded, limits: Limits, again: Callable[[], Loaded], joined: frozenset[int] = frozenset()
+    ) -> None:
+        self.prefixes = Prefixes(limits.kept)
+        self._joined = joined
         self._coming: list[Writing | Scoring] = []
         self._rows: list[Writing | Scoring] = []
-        super().__init__(queue=queue, threads=threads)
+        super().__init__(loaded, limits, again)
 
     def active(self) -> list[Job | ScoreJob]:
         """Give the jobs with an answer in the batch or before it."""
@@ -55,17 +66,15 @@ class Batched(Worker):
         """Forget every answer."""
         self._rows, self._coming = [], []
 
+    def forget(self) -> None:
+        """Free the kept prefixes."""
+        self.prefixes.clear()
+
     def turn(self) -> bool:
         """Admit, read a block of each new prompt, write one token of each answer."""
         self._rows = [w for w in self._rows if not w.job.cancelled]
         self._coming = [w for w in self._coming if not w.job.cancelled]
-        while len(self._rows) < self._batch:
-            if not self._coming:
-                job = self.take()
-                if job is None:
-                    break
-                self._coming.extend(self._begin(job))
-            self._rows.append(self._coming.pop(0))
+        self._admit()
         for line in [w for w in self._rows if isinstance(w, Scoring) or w.last is None]:
             self._read(line)
         writing = [w for w in self._rows if isinstance(w, Writing)]
@@ -73,24 +82,42 @@ class Batched(Worker):
         self._rows = [w for w in self._rows if not _done(w)]
         return bool(self._rows or self._coming)
 
+    def _admit(self) -> None:
+        """Fill the batch with what waits, in order, as far as it and the memory go; who is next waits for room."""
+        while len(self._rows) < self._limits.batch:
+            if not self._coming:
+                job = self.take(lambda job: not self._rows or self._room(_tokens(job)))
+                if job is None:
+                    return
+                self._coming.extend(self._begin(job))
+            if self._rows and not self._room(self._coming[0].tokens):
+                return
+            self._rows.append(self._coming.pop(0))
+
+    def _room(self, tokens: int) -> bool:
+        most, one = self._limits.memory, self.loaded.token_bytes
+        return most is None or one * (tokens + sum(line.tokens for line in self._rows)) <= most
+
     def _begin(self, job: Job | ScoreJob) -> Iterable[Writing | Scoring]:
+        loaded = self.loaded
+        ends = cuts(len(job.ids), job.mark, stretches(job.ids, self._joined))
         if isinstance(job, ScoreJob):
-            yield Scoring(job)
+            yield Scoring(job, ends)
             return
-        words = self._loaded.model.get_input_embeddings().num_embeddings
+        words = loaded.model.get_input_embeddings().num_embeddings
         for choice in range(job.sampling.n):
-            answer = Answer(self._loaded.tokenizer, job.sampling, job.most, self._loaded.ends)
-            yield Writing(job, choice, answer, Sampler(job.sampling, choice, list(job.ids), words))
+            answer = Answer(loaded.tokenizer, job.sampling, job.most, loaded.ends)
+            yield Writing(job, choice, answer, Sampler(job.sampling, choice, list(job.ids), words), ends)
 
     def _read(self, line: Writing | Scoring) -> None:
         job, row = line.job, line.row
         if row.length or not self._copy(line):
-            self.prefixes.load(row, job.ids, line.ends, job.mark)  # a neighbour may have read on since the last turn
+            self.prefixes.load(row, job.key, line.ends, job.mark)  # a neighbour may have read on since the last turn
         start = row.length
         end = next(e for e in line.ends if e > start)
-        logits = forward(self._loaded.model, [list(job.ids[start:end])], [row])
+        logits = job.sight.read(self.loaded.model, row, end, self._joined)
         if end <= job.mark:
-            self.prefixes.keep(row, job.ids, start, end)
+            self.prefixes.keep(row, job.key(end), start, end)
         if end == len(job.ids) and isinstance(line, Writing):
             self._take(line, logits[0])
         elif end == len(job.ids) and isinstance(line, Scoring):
@@ -105,11 +132,11 @@ class Batched(Worker):
         rows = [line.row]
         for _ in long[1:]:
             rows.append(Row(line.row.capacity))
-            rows[-1].extend(line.row.read(0, line.row.length))
+            rows[-1].extend(line.row.read(0, line.row.length), line.row.place)
         if long:
             # shorter answers are filled up: what comes after an answer's end changes nothing before it
             tokens = [[*answers[place][:-1], *[0] * (most - len(answers[place]) + 1)] for place in long]
-            told = torch.log_softmax(run(self._loaded.model, tokens, rows, keep=most).float(), dim=-1)
+            told = torch.log_softmax(run(self.loaded.model, tokens, rows, keep=most).float(), dim=-1)
             for place, lines in zip(long, told, strict=True):
                 sums[place] += sum(float(lines[at][token]) for at, token in enumerate(answers[place][1:]))
         return tuple(sums)
@@ -119,90 +146,30 @@ class Batched(Worker):
         end = ([0, *writing.ends])[-2]
         for other in self._rows:
             if other is not writing and other.job is writing.job and other.row.length >= end > 0:
-                writing.row.extend(other.row.read(0, end))
+                # past `end`, places of a prompt with images come from the views that the sibling has made
+                place = other.row.place if other.row.length == end else end
+                writing.row.extend(other.row.read(0, end), place)
                 return True
         return False
 
     def _write(self, rows: list[Writing]) -> None:
         if not rows:
             return
-        logits = forward(self._loaded.model, [[w.last or 0] for w in rows], [w.row for w in rows])
+        logits = forward(self.loaded.model, [[w.last or 0] for w in rows], [w.row for w in rows])
         for writing, line in zip(rows, logits, strict=True):
             self._take(writing, line)
 
     def _take(self, writing: Writing, logits: torch.Tensor) -> None:
         writing.last = writing.sampler.pick(logits)
-        if writing.answer.add(writing.last) and writing.answer.written is not None:
-            writing.job.write(writing.choice, writing.answer.written)
+        writing.answer.add(writing.last)
+        writing.job.grow(writing.choice, writing.answer)
 
 
 def _done(line: Writing | Scoring) -> bool:
     return line.row.length >= len(line.job.ids) if isinstance(line, Scoring) else line.answer.written is not None
 
 
-def forward(model: Any, tokens: list[list[int]], rows: list[Row]) -> torch.Tensor:
-    """Run `tokens` (as many for each row) after what each row holds; give the last logits, `[rows, vocabulary]`."""
-    return run(model, tokens, rows, keep=1)[:, -1]
-
-
-def run(model: Any, tokens: list[list[int]], rows: list[Row], *, keep: int) -> torch.Tensor:
-    """Run `tokens` as `forward` does; give the last `keep` logits of each row, `[rows, keep, vocabulary]`."""
-    count = len(tokens[0])
-    starts = torch.tensor([[row.length] for row in rows], device=model.device)
-    places = starts + torch.arange(count, device=model.device)
-    out = model(
-        input_ids=torch.tensor(tokens, device=model.device),
-        position_ids=places,
-        use_cache=False,
-        logits_to_keep=keep,
-        rows=tuple(rows),
-    )
-    for row in rows:
-        row.length += count
-    logits: torch.Tensor = out.logits[:, -keep:]
-    return logits
-
-
-def fits(model: Any) -> bool:
-    """Try the batched way on a few tokens against the model's own, and say whether they agree.
-
-    A model with attention of another kind (own masks, biases, recurrent layers) does not, and is then run its own way.
-    """
-    with torch.inference_mode():
-        return _agree(model)
-
-
-def _agree(model: Any) -> bool:
-    from transformers import AttentionInterface
-
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if not kinds <= {"full_attention", "sliding_attention"}:
-        return False
-    window = getattr(config, "sliding_window", None)
-    # long enough that a window closes, where it is short; tokens from the middle of the vocabulary
-    long = 24 if not isinstance(window, int) or window > 64 else window + 16
-    ids = [(997 * n + 31) % config.vocab_size for n in range(long)]
-    own = model.config._attn_implementation
-    AttentionInterface.register(NAME, attend)
-    try:
-        wanted = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
-        model.set_attn_implementation(NAME)
-        one, two = Row(long + 1), Row(long + 1)
-        got = {
-            long // 2 - 1: forward(model, [ids[: long // 2]], [one])[0],
-            long // 2 + 3: forward(model, [ids[long // 2 : long // 2 + 4]], [one])[0],
-        }
-        forward(model, [ids[:3]], [two])
-        for at in range(long // 2 + 4, long):
-            lines = forward(model, [[ids[at]], [ids[at - long // 2 - 1]]], [one, two])
-            got[at] = lines[0]
-        got[two.length - 1] = lines[1]
-    except Exception:  # noqa: BLE001  whatever it raises, this model does not run this way
-        model.set_attn_implementation(own)
-        return False
-    apart = max(float((got[at].float() - wanted[at].float()).norm() / wanted[at].float().norm()) for at in got)
-    if apart > (1e-3 if model.dtype == torch.float32 else 5e-2):
-        model.set_attn_implementation(own)
-        return False
-    return True
+def _tokens(job: Job | ScoreJob) -> int:
+    if isinstance(job, ScoreJob):
+        return (len(job.ids) + job.longest - 1) * len(job.answers)
+    return len(job.ids) + job.most

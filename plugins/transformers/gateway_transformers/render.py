@@ -10,9 +10,13 @@ from msgspec import Struct
 from msgspec.json import decode
 
 from gateway.plugin import Image, Modality, Prompt, Request, Role, Text, Turn
+from gateway_transformers.errors import RequestRefused
 
 MAX_FOUND = 600
 """How many characters of the text found in an image are told to a model that does not see it."""
+
+MARK = "demonstrations.mark"
+"""The id of the part that comes after packed demonstrations, and is of one request alone."""
 
 _KIND = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "dicom": "DICOM"}
 _MODALITY: dict[Modality, str] = {
@@ -40,17 +44,19 @@ def refuse_unsupported(request: Request) -> None:
     """Refuse what this stage can not carry, rather than drop it silently.
 
     Raises:
-        ValueError: the request has tools, tool turns, or asks for an answer in a given form.
+        RequestRefused: the request has tools or tool turns, or asks for log-probabilities or an answer in a given form.
     """
     if any(turn.role == "tool" or turn.tool_calls for turn in request.turns):
-        raise ValueError("tool turns are not supported by this stage; use a server behind the stage `openai`")
+        raise RequestRefused("tool turns are not supported by this stage; use a server behind the stage `openai`")
     if request.tools is not None and not (request.tool_choice and _json(request.tool_choice) == "none"):
-        raise ValueError("`tools` are not supported by this stage; use a server behind the stage `openai`")
+        raise RequestRefused("`tools` are not supported by this stage; use a server behind the stage `openai`")
     form = _json(request.response_format) if request.response_format else None
     if form is not None and form != {"type": "text"}:
-        raise ValueError(
+        raise RequestRefused(
             "this `response_format` is not supported by this stage; use a server behind the stage `openai`"
         )
+    if request.sampling.logprobs is not None:
+        raise RequestRefused("`logprobs` are not supported by this stage; use a server behind the stage `openai`")
 
 
 def _json(text: Text) -> Any:
@@ -73,9 +79,20 @@ def in_words(image: Image, number: int, text: str = "") -> str:
     return f"[image {number}: {', '.join(told)}]"
 
 
-def lead(prompt: Prompt) -> int:
-    """Count the turns before the caller's own: leading system turns and demonstrations."""
-    return len(prompt.chat()) - sum(1 for turn in _after_system(prompt.request.turns))
+def leading(prompt: Prompt) -> tuple[Turn, ...]:
+    """Give what a model reads before the caller's own words: leading system turns and demonstrations.
+
+    Packed demonstrations stand in the first of the caller's turns; they alone are given of it.
+    """
+    turns = prompt.chat()
+    before = turns[: len(turns) - len(_after_system(prompt.request.turns))]
+    if prompt.form == "turns" or not prompt.demonstrations:
+        return before
+    packed = next(turn for turn in turns if turn.role == "user")
+    ids = [part.id for part in packed.parts]
+    shown = packed.parts[: ids.index(MARK)] if MARK in ids else ()
+    lead = turns[: turns.index(packed)]
+    return (*lead, Turn(role="user", parts=shown)) if shown else before
 
 
 def _after_system(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -183,13 +200,8 @@ def _controls(tokenizer: Any, image_token: str | None) -> re.Pattern[str]:
     return re.compile("|".join(marks) if marks else r"(?!)")
 
 
-def pixels(messages: tuple[Message, ...]) -> list[Any]:
-    """Decode the images of a chat, in reading order, to RGB."""
+def pixels(images: tuple[Image, ...]) -> list[Any]:
+    """Decode images to RGB."""
     from PIL import Image as Pillow
 
-    return [
-        Pillow.open(BytesIO(part.data)).convert("RGB")
-        for message in messages
-        for part in message.parts
-        if isinstance(part, Image)
-    ]
+    return [Pillow.open(BytesIO(image.data)).convert("RGB") for image in images]

@@ -8,8 +8,8 @@ of the model's forward.
 
 from __future__ import annotations
 
-from array import array
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,14 +20,24 @@ BLOCK = 256
 """Tokens of a prefill step. Fixed, so that a prompt is cut the same way whether its prefix was kept or not."""
 
 
-class Row:
-    """The keys and values of one sequence: for each layer `[1, heads, capacity, width]`, filled up to `length`."""
+Block = dict[int, tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of some tokens, by layer."""
 
-    __slots__ = ("_buffers", "capacity", "length")
+
+class Row:
+    """The keys and values of one sequence: for each layer `[1, heads, capacity, width]`, filled up to `length`.
+
+    `place` is the position that the next token has for the model; images may take fewer positions than tokens. While a
+    block is read whose images see themselves in both directions, `groups` numbers its tokens by image, -1 for text.
+    """
+
+    __slots__ = ("_buffers", "capacity", "groups", "length", "place")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0
+        self.place = 0
+        self.groups: torch.Tensor | None = None
         self._buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def append(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,17 +51,18 @@ class Row:
         pair[1][:, :, self.length : end] = value
         return pair[0][:, :, :end], pair[1][:, :, :end]
 
-    def read(self, start: int, end: int) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    def read(self, start: int, end: int) -> Block:
         """Copy the tokens `start` to `end` of every layer."""
         return {n: (k[:, :, start:end].clone(), v[:, :, start:end].clone()) for n, (k, v) in self._buffers.items()}
 
-    def extend(self, block: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Append tokens that `read` gave."""
+    def extend(self, block: Block, place: int) -> None:
+        """Append tokens that `read` gave, after which the next stands at `place`."""
         grown = 0
         for layer, (key, value) in block.items():
             self.append(layer, key, value)
             grown = key.shape[2]
         self.length += grown
+        self.place = place
 
 
 def attend(
@@ -85,7 +96,7 @@ def attend(
         if sliding_window is not None and tokens == 1:
             first = max(0, keys.shape[2] - sliding_window)
         folded = query[one].reshape(1, key.shape[1], shared * tokens, width)
-        seen = _mask(tokens, keys.shape[2], sliding_window, query.device) if tokens > 1 else None
+        seen = _mask(tokens, keys.shape[2], sliding_window, row.groups, query.device) if tokens > 1 else None
         if seen is not None:
             seen = seen.repeat(shared, 1)
         got = scaled_dot_product_attention(
@@ -95,17 +106,25 @@ def attend(
     return out, None
 
 
-def _mask(tokens: int, total: int, window: int | None, device: Any) -> torch.Tensor:
+def _mask(tokens: int, total: int, window: int | None, groups: torch.Tensor | None, device: Any) -> torch.Tensor:
     """Say which of `total` keys each of the last `tokens` queries may see: `[tokens, total]`, true where it may."""
     queries = torch.arange(total - tokens, total, device=device)[:, None]
     keys = torch.arange(total, device=device)[None, :]
     seen = keys <= queries
+    if groups is not None:
+        seen[:, total - tokens :] |= (groups[:, None] == groups[None, :]) & (groups[:, None] >= 0)
     return seen if window is None else seen & (queries - keys < window)
 
 
-def cuts(prompt: int, mark: int) -> list[int]:
-    """Say where the prefill of a prompt of `prompt` tokens is cut: at each block, and after its stable prefix."""
-    ends = set(range(BLOCK, prompt, BLOCK)) | {prompt}
+def cuts(prompt: int, mark: int, whole: tuple[tuple[int, int], ...] = ()) -> list[int]:
+    """Say where the prefill of a prompt of `prompt` tokens is cut: at each block, and after its stable prefix.
+
+    The stretches `whole` (start and end) are not cut; a cut that would is made before them.
+    """
+    ends = {prompt}
+    for end in range(BLOCK, prompt, BLOCK):
+        start = next((start for start, stop in whole if start < end < stop), end)
+        ends |= {start} - {0}
     if 0 < mark < prompt:
         ends.add(mark)
     return sorted(ends)
@@ -114,39 +133,44 @@ def cuts(prompt: int, mark: int) -> list[int]:
 class Prefixes:
     """Blocks of prefixes that come again (system turns and demonstrations), newest used last, within `limit` bytes.
 
-    Only what stands before the caller's first own turn is kept, so no question of a caller is.
+    Only what stands before the caller's first own turn is kept, so no question of a caller is. `reused` counts the
+    tokens that were not read again.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
-        self._blocks: OrderedDict[bytes, dict[int, tuple[torch.Tensor, torch.Tensor]]] = OrderedDict()
+        self._blocks: OrderedDict[bytes, tuple[Block, int]] = OrderedDict()
         self.reused = 0
 
-    def load(self, row: Row, ids: array[int], ends: list[int], mark: int) -> None:
-        """Fill `row` on with the kept blocks of `ids`, as far as they go without a gap."""
+    def load(self, row: Row, name: Callable[[int], bytes], ends: list[int], mark: int) -> None:
+        """Fill `row` on with the kept blocks, as far as they go without a gap. `name` names what is read to an end."""
         for end in ends:
             if end <= row.length:
                 continue
-            key = ids[:end].tobytes()
-            block = self._blocks.get(key) if end <= mark else None
-            if block is None:
+            key = name(end) if end <= mark else b""
+            found = self._blocks.get(key)
+            if found is None:
                 return
             self._blocks.move_to_end(key)
-            row.extend(block)
-            self.reused += next(iter(block.values()))[0].shape[2]
+            row.extend(*found)
+            self.reused += next(iter(found[0].values()))[0].shape[2]
 
-    def keep(self, row: Row, ids: array[int], start: int, end: int) -> None:
-        """Keep the block from `start` to `end` of `row`; the oldest leave where the limit is passed."""
-        key = ids[:end].tobytes()
-        if key in self._blocks:
+    def keep(self, row: Row, name: bytes, start: int, end: int) -> None:
+        """Keep the block from `start` to `end` of `row`, its newest; the oldest leave where the limit is passed."""
+        if name in self._blocks:
             return
         block = row.read(start, end)
-        self._blocks[key] = block
+        self._blocks[name] = (block, row.place)
         self._bytes += _size(block)
         while self._bytes > self._limit and self._blocks:
-            self._bytes -= _size(self._blocks.popitem(last=False)[1])
+            self._bytes -= _size(self._blocks.popitem(last=False)[1][0])
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._blocks.clear()
+        self._bytes = 0
 
 
-def _size(block: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> int:
+def _size(block: Block) -> int:
     return sum(x.numel() * x.element_size() for pair in block.values() for x in pair)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gateway.plugin import Sampling
+from gateway_transformers.errors import RequestRefused
 
 _SEEDS = 2**63
 
@@ -13,7 +14,7 @@ def check(sampling: Sampling) -> None:
     """Refuse values that have no meaning.
 
     Raises:
-        ValueError: names the field and its range.
+        RequestRefused: names the field and its range.
     """
     ranges: tuple[tuple[str, float | None, float, float], ...] = (
         ("max_tokens", sampling.max_tokens, 1, float("inf")),
@@ -28,7 +29,7 @@ def check(sampling: Sampling) -> None:
     )
     for name, value, low, high in ranges:
         if value is not None and not low <= value <= high:
-            raise ValueError(f"`{name}` is out of its range; give a value from {low:g} to {high:g}")
+            raise RequestRefused(f"`{name}` is out of its range; give a value from {low:g} to {high:g}")
 
 
 class Sampler:

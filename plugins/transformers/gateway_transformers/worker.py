@@ -1,153 +1,92 @@
-"""One thread that owns the model, the bounded queue before it, and the jobs that wait there."""
+"""One thread that owns the model, and the bounded queue before it."""
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import threading
-from array import array
 from collections import deque
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from gateway.plugin import Sampling
-
-
-class QueueFull(Exception):
-    """More requests wait for this model than its queue takes."""
+from gateway_transformers.errors import GenerationFailed, ModelClosed, QueueFull
+from gateway_transformers.jobs import Job, ScoreJob
+from gateway_transformers.load import Loaded
 
 
-class ModelClosed(Exception):
-    """The model was unloaded before the answer was written."""
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a worker may take of the machine.
 
-
-class GenerationFailed(Exception):
-    """The model failed while it wrote. The message names only the kind of fault."""
-
-
-class Written(Struct, frozen=True, kw_only=True):
-    """One finished answer: its text, the tokens it took, and whether it ended by itself."""
-
-    text: str
-    tokens: int
-    ended: bool
-
-
-T = TypeVar("T")
-
-
-class Asked(Generic[T]):
-    """A prompt that waits for the model. `inputs` are the tensors of a model that takes more than tokens.
-
-    `mark` says how many of `ids` come again in other requests (system turns and demonstrations).
+    `batch` is how many answers are written at once, `queue` how many requests may wait, and `patience` how many
+    seconds. `kept` is the memory in bytes for kept prefixes, `memory` that for keys and values of the answers at work,
+    None for no bound. `idle` is after how many seconds without work the weights are freed, None for never.
     """
 
-    def __init__(self, *, ids: list[int], mark: int, inputs: dict[str, Any] | None = None) -> None:
-        self.ids = array("i", ids)
-        self.mark = mark
-        self.inputs = inputs
-        self.cancelled = False
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[T] = self._loop.create_future()
-
-    async def result(self) -> T:
-        """Wait for what was asked; where the caller gives up, tell the worker to stop."""
-        try:
-            return await self._future
-        finally:
-            self.cancelled = True  # after a result this changes nothing
-
-    def finish(self, value: T) -> None:
-        """Hand in what was asked, from the worker's thread."""
-        self._tell(lambda: self._future.set_result(value))
-
-    def fail(self, exc: Exception) -> None:
-        """End the job with `exc`, from any thread."""
-        self._tell(lambda: self._future.set_exception(exc))
-
-    def _tell(self, act: Any) -> None:
-        def once() -> None:
-            if not self._future.done():
-                act()
-
-        try:
-            self._loop.call_soon_threadsafe(once)
-        except RuntimeError:  # the loop that asked is closed: nobody waits any more
-            self.cancelled = True
-
-
-class Job(Asked[tuple[Written, ...]]):
-    """A prompt that wants `sampling.n` answers of at most `most` tokens each."""
-
-    def __init__(
-        self, *, ids: list[int], mark: int, sampling: Sampling, most: int, inputs: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(ids=ids, mark=mark, inputs=inputs)
-        self.sampling = sampling
-        self.most = most
-        self.written: dict[int, Written] = {}
-
-    def write(self, choice: int, written: Written) -> None:
-        """Hand in one answer, from the worker's thread; the last one completes the job."""
-        self.written[choice] = written
-        if len(self.written) == self.sampling.n:
-            self.finish(tuple(self.written[n] for n in range(self.sampling.n)))
-
-
-class ScoreJob(Asked[tuple[float, ...]]):
-    """A prompt that wants to know how likely each of `answers` (as tokens, none empty) is after it."""
-
-    def __init__(
-        self, *, ids: list[int], mark: int, answers: tuple[list[int], ...], inputs: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(ids=ids, mark=mark, inputs=inputs)
-        self.answers = answers
-        self.longest = max(map(len, answers))
+    batch: int = 8
+    queue: int = 64
+    patience: float = 30.0
+    threads: int | None = None
+    kept: int = 0
+    memory: int | None = None
+    idle: float | None = None
 
 
 class Worker:
-    """Runs jobs in one thread. A subclass writes in `turn`, which is called again while it says that work is left."""
+    """Runs jobs in one thread. A subclass writes in `turn`, which is called again while it says that work is left.
 
-    def __init__(self, *, queue: int, threads: int | None = None) -> None:
-        self._most = queue
-        self._threads = threads
+    `loaded` is without its model after `close`, and while it is unloaded for want of work; `again` loads it anew.
+    """
+
+    def __init__(self, loaded: Loaded, limits: Limits, again: Callable[[], Loaded]) -> None:
+        self.loaded = loaded
+        self._limits = limits
+        self._again = again
         self._waiting: deque[Job | ScoreJob] = deque()
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="transformers-model", daemon=True)
         self._thread.start()
 
+    @property
+    def closing(self) -> bool:
+        """Say whether the worker is being closed."""
+        return self._closed
+
     def submit(self, job: Job | ScoreJob) -> None:
-        """Queue `job`.
+        """Queue `job`, from its event loop.
 
         Raises:
             QueueFull: as many wait as may.
             ModelClosed: the worker has stopped.
         """
+        most = self._limits.queue
         with self._change:
             if self._closed:
                 raise ModelClosed("the model is unloaded")
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) >= most:
                 self._waiting = deque(waiting for waiting in self._waiting if not waiting.cancelled)
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) >= most:
                 raise QueueFull("too many requests wait for this model")
             self._waiting.append(job)
+            job.expire_after(self._limits.patience)
             self._change.notify()
 
     def close(self) -> None:
-        """Stop after the current token, fail what waits, and free the thread."""
+        """Stop after the current token, fail what waits, and free the model and the thread."""
         with self._change:
             self._closed = True
             self._change.notify()
         self._thread.join()
 
-    def take(self) -> Job | ScoreJob | None:
-        """Give the next job that is still wanted, or None. For `turn`."""
+    def take(self, accept: Callable[[Job | ScoreJob], bool] = lambda _: True) -> Job | ScoreJob | None:
+        """Give the next job that is still wanted, or None where there is none or `accept` leaves it. For `turn`."""
         with self._change:
             while self._waiting:
+                if not self._waiting[0].cancelled and not accept(self._waiting[0]):
+                    return None
                 job = self._waiting.popleft()
-                if not job.cancelled:
+                if job.begin():
                     return job
         return None
 
@@ -163,17 +102,17 @@ class Worker:
         """Forget the jobs that `turn` is working on."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Free what a subclass keeps beside the model."""
+
     def _run(self) -> None:
-        if self._threads:
-            torch.set_num_threads(self._threads)
+        if self._limits.threads:
+            torch.set_num_threads(self._limits.threads)
         busy = False
-        while True:
-            with self._change:
-                while not (busy or self._waiting or self._closed):
-                    self._change.wait()
-                if self._closed:
-                    break
+        while self._wait(busy):
             try:
+                if self.loaded.model is None:
+                    self._load()
                 with torch.inference_mode():
                     busy = self.turn()
             except Exception as exc:  # noqa: BLE001  the model's fault must not end the thread, and every caller must hear of it
@@ -182,6 +121,35 @@ class Worker:
         self._fail_active(ModelClosed("the model is unloaded"))
         while (job := self.take()) is not None:
             job.fail(ModelClosed("the model is unloaded"))
+        self._unload()
+
+    def _wait(self, busy: bool) -> bool:
+        """Wait for work, and unload the model where none comes; false where the worker is to stop."""
+        while True:
+            with self._change:
+                idle = None if self.loaded.model is None else self._limits.idle
+                came = self._change.wait_for(lambda: busy or self._waiting or self._closed, idle)
+                if came:
+                    return not self._closed
+            self._unload()
+
+    def _load(self) -> None:
+        try:
+            loaded = self._again()
+        except Exception as exc:  # the next request tries again
+            job = self.take()
+            if job is not None:
+                job.fail(GenerationFailed(f"the model can not be loaded again ({type(exc).__name__})"))
+            raise
+        # what has read prompts since the start goes on to read them
+        self.loaded = structs.replace(self.loaded, model=loaded.model, revision=loaded.revision)
+
+    def _unload(self) -> None:
+        self.forget()
+        self.loaded = structs.replace(self.loaded, model=None)
+        gc.collect()  # modules and their hooks refer to one another in circles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _fail_active(self, exc: Exception) -> None:
         for job in self.active():

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import time
+from array import array
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from gateway.plugin import Demonstration, Image, Prompt, Request, Sampling, Text
 from gateway.testing import check_stage
 from gateway_transformers import EMBEDDED_CONTEXT, Config, build, embedded, gateway_backends
 from gateway_transformers.backend import BLIND_NOTE, PLENTY
-from gateway_transformers.worker import GenerationFailed, ModelClosed, QueueFull
+from gateway_transformers.errors import GenerationFailed, ModelClosed, QueueFull
 
 MARKER = "zebra-4711-marker"
 SYSTEM_TURNS = 1  # the embedded model's template writes one of its own
@@ -143,6 +144,27 @@ async def test_a_kept_prefix_holds_nothing_of_the_callers_question(backend):
     assert "forge CT scan number 1" in kept
     assert "what of" not in kept
     assert MARKER not in kept
+
+
+async def test_packed_demonstrations_are_read_once_too(backend):
+    asked = [
+        msgspec.structs.replace(prompt(f"{MARKER} {n}", demonstrations=refusing(6), max_tokens=4), form="packed")
+        for n in range(2)
+    ]
+    asked = [
+        msgspec.structs.replace(one, request=msgspec.structs.replace(one.request, id=f"d{n}"))
+        for n, one in enumerate(asked)
+    ]
+    await backend.complete(asked[0])
+    before = backend.worker.prefixes.reused
+    second = await backend.complete(asked[1])
+    read = backend._read(asked[1])
+    assert backend.worker.prefixes.reused - before == read.mark > 200
+    assert second.usage.prompt_tokens - read.mark < 120
+    kept = backend._loaded.tokenizer.decode(read.ids[: read.mark])
+    assert "forge CT scan number 5" in kept
+    assert MARKER not in kept
+    assert "q-" not in kept
 
 
 async def test_requests_are_written_side_by_side(backend):
@@ -326,8 +348,9 @@ def test_importing_the_plugin_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-async def test_what_waits_when_the_model_is_unloaded_fails_by_name():
-    from gateway_transformers.worker import Job, Worker
+async def test_what_waits_when_the_model_is_unloaded_fails_by_name(backend):
+    from gateway_transformers.jobs import Job, Read
+    from gateway_transformers.worker import Limits, Worker
 
     class Stuck(Worker):
         def turn(self):
@@ -340,8 +363,8 @@ async def test_what_waits_when_the_model_is_unloaded_fails_by_name():
         def drop(self):
             return None
 
-    worker = Stuck(queue=2)
-    job = Job(ids=[1], mark=0, sampling=Sampling(), most=1)
+    worker = Stuck(backend._loaded, Limits(queue=2), lambda: backend._loaded)
+    job = Job(Read(text="", ids=array("i", [1])), sampling=Sampling(), most=1)
     worker.submit(job)
     waiting = asyncio.create_task(job.result())
     await asyncio.to_thread(worker.close)

@@ -247,18 +247,21 @@ async def test_pixels_reach_a_model_that_sees(seeing):
     assert "Note:" not in words(black)[0]
     assert black.usage.prompt_tokens == none.usage.prompt_tokens + 16
     read = seeing._read(ask("what?", picture("white")))
-    assert tuple(read.inputs["pixel_values"].shape) == (1, 3, 32, 32)
+    assert tuple(read.segments[-1].inputs()["pixel_values"].shape) == (1, 3, 32, 32)
     both = await seeing.complete(ask(picture("black"), picture("white"), "which?", n=2, temperature=1.0, seed=4))
     assert len(both.choices) == 2
     assert both.usage.prompt_tokens > black.usage.prompt_tokens + 15
 
 
 async def test_a_seeing_model_scores_with_and_without_pixels(seeing):
+    from transformers import LlavaForConditionalGeneration
+
     none, black, white = [
         await seeing.score(ask("what?", *shown), ("yes", "no"))
         for shown in ((), (picture("black"),), (picture("white"),))
     ]
-    wanted = [likelihood(seeing._loaded.model, "[user]what?</s>[assistant]", answer) for answer in ("yes", "no")]
+    own = LlavaForConditionalGeneration.from_pretrained(seeing._config.path)
+    wanted = [likelihood(own, "[user]what?</s>[assistant]", answer) for answer in ("yes", "no")]
     assert none == pytest.approx(wanted, abs=1e-3)
     assert len({none, black, white}) == 3
 

@@ -1,7 +1,5 @@
 """The sampler's arithmetic, and how prompts are cut and prefixes kept."""
 
-from array import array
-
 import pytest
 import torch
 from hypothesis import given
@@ -85,30 +83,50 @@ def filled(ids):
     row = Row(len(ids))
     value = torch.tensor(list(ids), dtype=torch.float32).reshape(1, 1, -1, 1).expand(1, 2, -1, 4)
     row.append(0, value, -value)
-    row.length = len(ids)
+    row.length = row.place = len(ids)
     return row
 
 
+def name(ids):
+    return lambda end: bytes(str(ids[:end]), "utf-8")
+
+
 def test_kept_prefixes_come_back_only_for_the_same_tokens_and_the_oldest_leave():
-    ids = array("i", range(600))
+    ids, other = [*range(600)], [9, *range(1, 600)]
     ends = cuts(600, 300)
     store = Prefixes(2**20)
-    store.keep(filled(ids), ids, 0, 256)
-    store.keep(filled(ids), ids, 256, 300)
+    store.keep(filled(ids), name(ids)(256), 0, 256)
+    store.keep(filled(ids), name(ids)(300), 256, 300)
     row = Row(600)
-    store.load(row, ids, ends, 300)
-    assert row.length == 300
+    store.load(row, name(ids), ends, 300)
+    assert (row.length, row.place, store.reused) == (300, 600, 300)
     assert row.read(0, 300)[0][0][0, 0, :, 0].tolist() == list(range(300))
-    other = array("i", [9, *range(1, 600)])
     row = Row(600)
-    store.load(row, other, ends, 300)
+    store.load(row, name(other), ends, 300)
     assert row.length == 0
     size = 256 * 2 * 4 * 4 * 2
     small = Prefixes(size + 100)
-    small.keep(filled(ids), ids, 0, 256)
-    small.keep(filled(other), other, 0, 256)
+    small.keep(filled(ids), name(ids)(256), 0, 256)
+    small.keep(filled(other), name(other)(256), 0, 256)
     row = Row(600)
-    small.load(row, ids, ends, 300)
+    small.load(row, name(ids), ends, 300)
     assert row.length == 0
-    small.load(row, other, ends, 300)
+    small.load(row, name(other), ends, 300)
     assert row.length == 256
+    small.clear()
+    row = Row(600)
+    small.load(row, name(other), ends, 300)
+    assert row.length == 0
+
+
+@given(st.integers(1, 2000), st.lists(st.tuples(st.integers(0, 1900), st.integers(1, 600)), max_size=4))
+def test_no_image_is_cut(prompt, asked):
+    whole, last = [], 0
+    for start, length in sorted(asked):
+        if start >= last and start + length <= prompt:
+            whole.append((start, start + length))
+            last = start + length
+    ends = cuts(prompt, 0, tuple(whole))
+    assert ends[-1] == prompt
+    assert all(a < b for a, b in zip([0, *ends], ends, strict=False))
+    assert not any(start < end < stop for end in ends for start, stop in whole)
