@@ -344,6 +344,31 @@ async def test_a_log_that_takes_no_record_lets_nothing_leave():
         await ask(pipeline(Chunks([Piece(text=LONG), *ended()])), Taker(fails=Unavailable("no")))
 
 
+async def test_a_check_that_fails_on_the_way_ends_the_answer():
+    class Breaks(Finds):
+        async def audit(self, prompt, completion):
+            if "normal size. The lungs" in completion.choices[0].text.text[-60:]:
+                raise RuntimeError("MARKER")
+            return ()
+
+    model = Chunks([*(Piece(text=t) for t in LONG), *ended()])
+    caller, outcome = await ask(pipeline(model, banned=Breaks(SECRET, "x")))
+    assert [(reason.code, reason.cause) for reason in outcome.final.reasons] == [
+        ("stage-failed", "raised:RuntimeError")
+    ]
+    assert outcome.streamed.ended == "check-failed"
+    assert outcome.answer.choices[0].text.text == caller.got[0]
+
+
+async def test_a_model_that_writes_megabytes_at_once_is_read_as_far_as_the_audit_is():
+    banned = Finds(re.compile("FORBIDDEN"), "banned", characters=9, overlap=20)
+    model = Chunks([Piece(text=LONG * 10) for _ in range(300)] + ended())
+    _, outcome = await ask(pipeline(model, banned=banned))
+    assert isinstance(outcome.final, Release)
+    assert len(outcome.answer.choices[0].text.text) == len(LONG) * 3000
+    assert max(map(len, banned.shown[:-1])) < 65_536 + 2 * len(LONG) * 10
+
+
 async def test_calls_of_tools_are_audited_whole_and_leave_with_the_end():
     calls = [
         Piece(call=0, call_id="c1", name="scan"),

@@ -15,6 +15,9 @@ from gateway.values import Ended, Piece
 AHEAD = 4096
 """Pieces that are read ahead of the audit: so much the model may write while a caller reads slowly."""
 
+AHEAD_CHARACTERS = 65_536
+"""Characters that are read ahead: a model that writes megabytes at once must not make one look of the auditors late."""
+
 _CLOSING = 5.0  # seconds that a stage gets to close its stream
 
 
@@ -23,6 +26,7 @@ class Pump:
 
     def __init__(self, open_: Callable[[], AsyncGenerator[Any, None]], gone: Gone | None) -> None:
         self._items: deque[Piece | Ended | Fault] = deque()
+        self._size = 0
         self._more, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._gone = gone
@@ -39,6 +43,7 @@ class Pump:
             return (Fault(cause="deadline"),)
         found = tuple(self._items)
         self._items.clear()
+        self._size = 0
         self._more.clear()
         self._room.set()
         return found
@@ -69,7 +74,8 @@ class Pump:
                     self._put(Fault(cause="nonsense:type"))
                     return
                 self._put(item)
-                if len(self._items) >= AHEAD:
+                self._size += len(item.text) + len(item.arguments)
+                if len(self._items) >= AHEAD or self._size >= AHEAD_CHARACTERS:
                     self._room.clear()
                     await self._room.wait()
             self._put(Fault(cause="nonsense:cut"))

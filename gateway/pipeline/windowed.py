@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -56,6 +56,9 @@ Leave = Callable[[Left], Awaitable[None]]
 
 Opening = Callable[[Outcome, int], Leave]
 """Takes what is known of an admitted request and how many characters are held back; gives what lets text leave."""
+
+Ends = Literal["finding", "check-failed", "model-failed", "caller-gone"]
+"""How an answer ends of which only a part has left."""
 
 Answered = tuple[Completed | StageFailed, tuple[AuditEvidence, ...], Verdict]
 
@@ -205,7 +208,7 @@ class _Asking:
                 return completed, audits, verdict
             verdict = late_finding(audits, late, self._to._choices[late].left, self._to._policy)
         if isinstance(verdict, Withhold):
-            self._ends("finding", verdict)
+            self._ends(_by_check(verdict), verdict)
         return completed, audits, verdict
 
     def _tail(self, completion: Completion, redactions: tuple[Redaction, ...]) -> int | None:
@@ -229,7 +232,7 @@ class _Asking:
             told = {(word.stage, word.choice) for word in words}
             audits = (*words, *(word for word in whole if (word.stage, word.choice) not in told))
         if self._to.left:
-            self._ends("finding", verdict)
+            self._ends(_by_check(verdict), verdict)
         return self._completed(completion), audits, verdict
 
     def _failed(self, cause: str) -> Answered:
@@ -246,13 +249,18 @@ class _Asking:
         built, ms = self._to._backend, (time.perf_counter() - self._started) * 1000
         return Completed(stage=built.name, version=built.version, ms=ms, completion=completion)
 
-    def _ends(self, how: str, verdict: Withhold) -> None:
+    def _ends(self, how: Ends, verdict: Withhold) -> None:
         """Note that the answer ends early, with what has left of it."""
         said = [leaving.said for leaving in self._to._choices]
         so_far = self._growing.completion(Ended(model=self._prompt.request.model), cut=True)
         bare = (replace(choice, tool_calls=(), finish_reason="content_filter") for choice in so_far.choices)
         self._to.final = verdict, saying(replace(so_far, choices=tuple(bare)), said)
         self._to.told = replace(self._to.told, ended=how)
+
+
+def _by_check(verdict: Withhold) -> Literal["finding", "check-failed"]:
+    """Say whether a check found something, or none of those that stopped the answer did and they failed instead."""
+    return "finding" if any(reason.code == "finding" for reason in verdict.reasons) else "check-failed"
 
 
 def told(windowed: Windowed | None, windows: Windows | str, attempts: int) -> Streamed:

@@ -64,7 +64,7 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 """The name of a model, as requests give it."""
 
-CLOSING = "The answer was stopped here, because a check of this hospital's safety policy found something in it."
+CLOSING = "The answer was stopped here by a check of this hospital's safety policy."
 """The line that ends a stream in which something is found late, where a policy gives no other."""
 
 

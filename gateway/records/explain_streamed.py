@@ -17,6 +17,8 @@ _ENDED = {
     "whole": "It was whole when it ended.",
     "finding": "It ENDED EARLY: a check found something after {} had left, and the stream was closed with the policy's "
     "closing line.",
+    "check-failed": "It ENDED EARLY: a check failed, or was late, after {} had left, and the stream was closed with "
+    "the policy's closing line.",
     "model-failed": "It ENDED EARLY: the model failed after {} had left.",
     "caller-gone": "It ENDED EARLY: the caller had gone after {} had left, and the model was stopped.",
 }

@@ -121,7 +121,7 @@ class Streamed(Struct, frozen=True, kw_only=True):
     ``backend`` with the stage's name after a colon, ``logprobs``, or ``retry``; None where it was short enough to be
     whole before anything could leave. `hold_back` is how many characters were held back at the end of the text;
     `opened` is the id of the record that was made before the first of it left, and `first_ms` when that was. `ended`
-    says how it ended: ``whole``, ``finding`` (late), ``model-failed`` or ``caller-gone``.
+    says how it ended: ``whole``, ``finding`` (late), ``check-failed``, ``model-failed`` or ``caller-gone``.
     """
 
     mode: Literal["held", "windowed"]
@@ -129,7 +129,7 @@ class Streamed(Struct, frozen=True, kw_only=True):
     hold_back: int | None = None
     opened: str | None = None
     first_ms: float | None = None
-    ended: Literal["whole", "finding", "model-failed", "caller-gone"] = "whole"
+    ended: Literal["whole", "finding", "check-failed", "model-failed", "caller-gone"] = "whole"
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -128,8 +128,8 @@ class StreamedV1(Kept, frozen=True, kw_only=True):
     `why` says what needed it whole: ``auditor:`` or ``backend:`` with the stage's name, ``logprobs``, or ``retry``;
     None where it was whole before anything could leave. `hold_back` is how many characters were held back at the end
     of the growing text, `opened` the id of the record made before the first of it left, `first_ms` when that was after
-    the request came. `ended`: ``whole``; ``finding`` where something was found late; ``model-failed``;
-    ``caller-gone``. After the last three only a part of the answer left, and `left` counts it.
+    the request came. `ended`: ``whole``; ``finding`` where something was found late; ``check-failed``;
+    ``model-failed``; ``caller-gone``. After all but the first only a part of the answer left, and `left` counts it.
     """
 
     mode: Literal["held", "windowed"]
@@ -137,7 +137,7 @@ class StreamedV1(Kept, frozen=True, kw_only=True):
     hold_back: int | None
     opened: str | None
     first_ms: float | None
-    ended: Literal["whole", "finding", "model-failed", "caller-gone"]
+    ended: Literal["whole", "finding", "check-failed", "model-failed", "caller-gone"]
 
 
 class OpenedV1(Kept, frozen=True, kw_only=True, tag="opened.v1"):

@@ -17,6 +17,7 @@ from gateway.wire.render import Answer, answer_of, call_body, failure_of, head_o
 _PIECE = re.compile(r"(?s).{1,24}\S*\s?|.+")
 
 _ROLE: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+_BY_CHECKS = ("finding", "check-failed")
 DONE = b"data: [DONE]\n\n"
 
 
@@ -57,11 +58,11 @@ class StreamWriter:
     def end(self, outcome: Outcome) -> bytes:
         """Write what is left of the answer, why it ended, and ``[DONE]``.
 
-        An answer in which something was found late ends with the policy's closing line; one whose model failed ends
+        An answer that a check has stopped ends with the policy's closing line; one whose model failed ends
         with an error, and without ``[DONE]``.
         """
         failure = failure_of(outcome, self._decision)
-        if failure is not None and outcome.streamed is not None and outcome.streamed.ended != "finding":
+        if failure is not None and outcome.streamed is not None and outcome.streamed.ended not in _BY_CHECKS:
             return failed(failure.body)
         if isinstance(outcome.final, Withhold):
             return self._closed(outcome)
