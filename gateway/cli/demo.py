@@ -162,7 +162,7 @@ async def _effect(say: Any) -> tuple[Effect, ...]:
     say("loading the model once more, alone …")
     questions = effect_questions()
     async with workbench(load_registry()) as bench:
-        backend = await bench.stage("backend", "llama-cpp", {}, "demo")
+        backend = await bench.stage("backend", "transformers", {}, "demo")
         injector = await bench.stage("injector", "clinical", {}, "demo")
         refusal = await bench.stage("auditor", "refusal", {}, "demo")
         compliance = await bench.stage("auditor", "harmful-compliance", {}, "demo")
