@@ -110,7 +110,10 @@ def read_response_format(body: Body) -> Text | None:
             known(given, ("type",), "response_format")
             return None
         case "json_object":
-            known(given, ("type",), "response_format")
+            known(given, ("type", "value"), "response_format")
+            if given.get("value") is not None:  # how Hugging Face's clients send a schema, whatever they were given
+                schema = members(given["value"], "response_format.value", "a JSON Schema")
+                given = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         case "json_schema":
             known(given, ("type", "json_schema"), "response_format")
             schema = members(

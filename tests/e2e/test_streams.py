@@ -160,6 +160,14 @@ def test_an_answer_that_is_held_says_so(serve, model):
     assert record(served, asked.decision, officer)["streamed"]["why"] == "logprobs"
 
 
+def test_a_policy_that_holds_streams_says_so_too(serve, model):
+    served = serve({"radiology": windowed(model.url, stream="held")})
+    stream = Stream(served, served.key("caller"), response_format={"type": "json_object"})
+    assert "".join(map(text_of, stream.events())) == CALM * 40
+    assert stream.headers["x-gateway-stream"] == "held"
+    assert stream.headers["x-gateway-outcome"] == "released"
+
+
 def test_a_model_that_breaks_off_ends_the_stream_with_an_error(serve, model):
     served = serve({"radiology": windowed(model.url, "cut-mid-stream")})
     key, officer = served.key("caller"), served.key("officer")

@@ -82,3 +82,12 @@ def test_parallel_calls_are_true_or_false(asked: object, tools: dict[str, Any]) 
     error = refused(parallel_tool_calls=asked, **tools)
     assert error.param == "parallel_tool_calls"
     assert "true or false" in str(error)
+
+
+def test_a_schema_as_hugging_faces_clients_send_it_is_one() -> None:
+    schema = {"type": "object", "properties": {"plane": {"type": "string"}}}
+    taken = read(response_format={"type": "json_object", "value": schema}).response_format
+    asked = read(response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}})
+    assert taken == asked.response_format
+    assert read(response_format={"type": "json_object", "value": None}).response_format.text.startswith("{")
+    assert refused(response_format={"type": "json_object", "value": "text"}).param == "response_format.value"

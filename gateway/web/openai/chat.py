@@ -47,8 +47,9 @@ def _headers(proof: Logged | Opened, decision: str, outcome: str) -> dict[str, s
     }
     if isinstance(proof, Opened):
         headers["x-gateway-stream"] = "windowed"
-    elif streamed is not None:
-        headers["x-gateway-stream"] = "held" if streamed.why is None else f"held; {streamed.why}"
+    elif proof.outcome.request.stream:
+        why = None if streamed is None else streamed.why
+        headers["x-gateway-stream"] = "held" if why is None else f"held; {why}"
     return headers
 
 

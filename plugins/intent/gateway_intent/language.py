@@ -84,6 +84,12 @@ guideline classification score scale region vaccination travel macules forms
 spots fort café au lait cri chat tic douloureux grand petit mal torsades pointes
 """
 _CLINICAL = frozenset(_CLINICAL_WORDS.split())
+# What JSON Schemas, tools and response formats are written in: a short one says little else.
+_SCHEMA_WORDS = """
+type json schema object string number integer boolean array items properties required additionalproperties enum const
+name function parameters description strict title format auto default minimum maximum pattern anyof null true false
+"""
+_SCHEMA = frozenset(_SCHEMA_WORDS.split())
 # Endings of medical terms and of drugs' international names: such words are the same in many languages, and prove none.
 _TERM = re.compile(
     r"\w{3,}(?:itis|oma|osis|emia|aemia|ectomy|otomy|ostomy|graphy|scopy|pathy|megaly|ectasis|algia|plegia|uria|rrhoea"
@@ -170,7 +176,7 @@ def plain_words(text: str) -> tuple[list[str], bool]:
 def _foreign(text: str, limit: float) -> bool:
     """Say whether a text or a passage is in another language: English is at most `limit` likely."""
     words, shorter = plain_words(text)
-    known = sum(word in _ENGLISH or word in _CLINICAL for word in words)
+    known = sum(word in _ENGLISH or word in _CLINICAL or word in _SCHEMA for word in words)
     terms = sum(word not in _CLINICAL and _TERM.fullmatch(word) is not None for word in words)
     telling = len(words) - terms
     if telling < MIN_WORDS or known * 2 >= telling:
