@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.hookspecs import hookimpl
 from gateway.images import decode_image
+from gateway.images.told import UNSEEN_NOTE, image_in_words, with_unseen_note
 from gateway.stages import (
     Auditor,
     Backend,
@@ -51,6 +52,7 @@ from gateway.values import (
 )
 
 __all__ = [
+    "UNSEEN_NOTE",
     "Auditor",
     "Backend",
     "Budget",
@@ -89,6 +91,8 @@ __all__ = [
     "WindowedAuditor",
     "decode_image",
     "hookimpl",
+    "image_in_words",
     "in_thread",
     "views",
+    "with_unseen_note",
 ]

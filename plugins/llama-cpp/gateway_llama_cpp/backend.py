@@ -7,7 +7,19 @@ import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from gateway.plugin import Choice, Completion, Ended, FinishReason, Piece, Prompt, Text, Usage, in_thread
+from gateway.plugin import (
+    UNSEEN_NOTE,
+    Choice,
+    Completion,
+    Ended,
+    FinishReason,
+    Piece,
+    Prompt,
+    Text,
+    Usage,
+    in_thread,
+    with_unseen_note,
+)
 from gateway_llama_cpp import Config
 from gateway_llama_cpp.answer import Written
 from gateway_llama_cpp.errors import PromptTooLong, RequestRefused
@@ -16,7 +28,7 @@ from gateway_llama_cpp.model import Model
 from gateway_llama_cpp.render import Renderer, lead
 from gateway_llama_cpp.sampling import check
 from gateway_llama_cpp.weights import weights
-from gateway_llama_cpp.words import BLIND_NOTE, noted, refuse_unsupported
+from gateway_llama_cpp.words import refuse_unsupported
 from gateway_llama_cpp.worker import Worker
 from gateway_llama_cpp.writer import BatchWriter
 
@@ -171,7 +183,7 @@ class LlamaCppBackend:
 class _Noting:
     """Makes the pieces of one choice, and puts the note after the last where the model was blind.
 
-    White space at both ends is then held back: `noted` cuts it off.
+    White space at both ends is then held back: `with_unseen_note` cuts it off.
     """
 
     def __init__(self, *, blind: bool) -> None:
@@ -193,13 +205,13 @@ class _Noting:
         self._held = text[len(solid) :]
         if event.written is None:
             return solid
-        return f"{solid}\n\n{BLIND_NOTE}" if self._begun else BLIND_NOTE
+        return f"{solid}\n\n{UNSEEN_NOTE}" if self._begun else UNSEEN_NOTE
 
 
 def _choice(number: int, written: Written, *, blind: bool) -> Choice:
     return Choice(
         index=number,
-        text=Text(id=f"choices[{number}].content", text=noted(written.text) if blind else written.text),
+        text=Text(id=f"choices[{number}].content", text=with_unseen_note(written.text) if blind else written.text),
         finish_reason=_reason(written),
         logprobs=None if blind else written.logprobs,
     )

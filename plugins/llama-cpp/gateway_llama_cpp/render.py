@@ -12,8 +12,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from msgspec import Struct, structs
 
-from gateway.plugin import Prompt, Role, Text, Turn
-from gateway_llama_cpp.words import in_words
+from gateway.plugin import Prompt, Role, Text, Turn, image_in_words
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ class Renderer:
                     continue
                 number += 1
                 read = " ".join(text.text for text in found if text.id.startswith(f"{part.id}#"))
-                said.append(in_words(part, number, self.safe(read)))
+                said.append(image_in_words(part, number, self.safe(read)))
             made.append(Message(role=turn.role, content="\n".join(said)))
         return self._shape(made)
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from gateway.plugin import (
+    UNSEEN_NOTE,
     Demonstration,
     Ended,
     Image,
@@ -36,7 +37,6 @@ from gateway_llama_cpp.errors import (
     QueueLate,
     RequestRefused,
 )
-from gateway_llama_cpp.words import BLIND_NOTE
 
 MARKER = "zebra-4711-marker"
 SYSTEM_TURNS = 1  # the embedded model's template writes one of its own
@@ -123,7 +123,7 @@ async def test_a_question_gets_a_sensible_answer_and_its_tokens_are_counted(back
     assert 1 < completion.usage.completion_tokens < 20
     assert 30 < completion.usage.prompt_tokens < 60
     assert not completion.blind
-    assert BLIND_NOTE not in choice.text.text
+    assert UNSEEN_NOTE not in choice.text.text
     assert choice.logprobs is None
 
 
@@ -284,7 +284,7 @@ async def test_an_image_is_told_in_words_and_the_answer_says_that_it_was_not_see
     assert MARKER not in text
     completion = await backend.complete(asked)
     assert completion.blind
-    assert words(completion)[0].endswith("\n\n" + BLIND_NOTE)
+    assert words(completion)[0].endswith("\n\n" + UNSEEN_NOTE)
     assert completion.choices[0].logprobs is None, "the model did not write the note"
     streamed = prompt(turn("user", "What does this show?", picture(), dicom), max_tokens=8)
     texts, _, ended = await gathered(backend, streamed)

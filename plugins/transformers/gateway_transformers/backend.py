@@ -8,7 +8,19 @@ from contextlib import aclosing
 
 import torch
 
-from gateway.plugin import Choice, Completion, Ended, Image, Piece, Prompt, Text, Usage, in_thread
+from gateway.plugin import (
+    UNSEEN_NOTE,
+    Choice,
+    Completion,
+    Ended,
+    Image,
+    Piece,
+    Prompt,
+    Text,
+    Usage,
+    in_thread,
+    with_unseen_note,
+)
 from gateway_transformers import Config
 from gateway_transformers.agreeing import fits
 from gateway_transformers.answer import Written
@@ -29,9 +41,6 @@ TURN_TOKENS, IMAGE_TOKENS = 32, 256
 
 PLENTY = 1024
 """Tokens that are enough for any answer that the gateway keeps room for; below, tokens are counted."""
-
-BLIND_NOTE = "Note: this model reads text only and has not seen the image."
-"""The last sentence of an answer whose request had an image that the model could not see."""
 
 
 class TransformersBackend:
@@ -70,7 +79,9 @@ class TransformersBackend:
             choices=tuple(
                 Choice(
                     index=index,
-                    text=Text(id=f"choices[{index}].content", text=_noted(answer.text) if blind else answer.text),
+                    text=Text(
+                        id=f"choices[{index}].content", text=with_unseen_note(answer.text) if blind else answer.text
+                    ),
                     finish_reason="stop" if answer.ended else "length",
                 )
                 for index, answer in enumerate(answers)
@@ -176,12 +187,8 @@ class TransformersBackend:
         return read, self._reader.answers(read.text, answers)
 
 
-def _noted(text: str) -> str:
-    return f"{text.rstrip()}\n\n{BLIND_NOTE}".lstrip()
-
-
 class _Noting:
-    """Does to a text that comes in pieces what `_noted` does to a whole one."""
+    """Does to a text that comes in pieces what `with_unseen_note` does to a whole one."""
 
     def __init__(self) -> None:
         self._begun = False
@@ -195,7 +202,7 @@ class _Noting:
         self._begun = self._begun or bool(said)
         if not last:
             return said
-        return f"{said}\n\n{BLIND_NOTE}" if self._begun else BLIND_NOTE
+        return f"{said}\n\n{UNSEEN_NOTE}" if self._begun else UNSEEN_NOTE
 
 
 def build(config: Config) -> TransformersBackend:

@@ -9,28 +9,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.json import decode
 
-from gateway.plugin import Image, Modality, Prompt, Request, Role, Text, Turn
+from gateway.plugin import Image, Prompt, Request, Role, Text, Turn, image_in_words
 from gateway_transformers.errors import RequestRefused
-
-MAX_FOUND = 600
-"""How many characters of the text found in an image are told to a model that does not see it."""
 
 MARK = "demonstrations.mark"
 """The id of the part that comes after packed demonstrations, and is of one request alone."""
-
-_KIND = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "dicom": "DICOM"}
-_MODALITY: dict[Modality, str] = {
-    "xray": "X-ray",
-    "ct": "CT",
-    "mri": "MRI",
-    "ultrasound": "ultrasound",
-    "fundus": "fundus photography",
-    "oct": "OCT",
-    "dermoscopy": "dermoscopy",
-    "endoscopy": "endoscopy",
-    "histopathology": "histopathology",
-    "mammography": "mammography",
-}
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -61,22 +44,6 @@ def refuse_unsupported(request: Request) -> None:
 
 def _json(text: Text) -> Any:
     return decode(text.text)
-
-
-def in_words(image: Image, number: int, text: str = "") -> str:
-    """Tell an image to a model that reads only text: number, kind, size in pixels, and what is known of it.
-
-    `text` is what a pre-screener read in the image; at most `MAX_FOUND` characters of it are told.
-    """
-    told = [_KIND[image.source], f"{image.width}×{image.height} pixels"]
-    if image.modality is not None:
-        told.append(f"modality {_MODALITY[image.modality]}")
-    if image.frames > 1:
-        told.append(f"frame {image.frame + 1} of {image.frames}")
-    read = " ".join(text.split())
-    if read:
-        told.append(f'text in it: "{read[:MAX_FOUND]}{"…" if len(read) > MAX_FOUND else ""}"')
-    return f"[image {number}: {', '.join(told)}]"
 
 
 def leading(prompt: Prompt) -> tuple[Turn, ...]:
@@ -139,7 +106,7 @@ class Renderer:
                     continue
                 number += 1
                 read = " ".join(text.text for text in found if text.id.startswith(f"{part.id}#"))
-                parts.append(part if self._images else in_words(part, number, self.safe(read)))
+                parts.append(part if self._images else image_in_words(part, number, self.safe(read)))
             made.append(Message(role=turn.role, parts=tuple(parts)))
         return self._shape(made)
 

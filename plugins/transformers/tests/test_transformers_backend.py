@@ -13,10 +13,10 @@ from array import array
 import msgspec
 import pytest
 
-from gateway.plugin import Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
+from gateway.plugin import UNSEEN_NOTE, Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
 from gateway.testing import check_stage
 from gateway_transformers import EMBEDDED_CONTEXT, Config, build, embedded, gateway_backends
-from gateway_transformers.backend import BLIND_NOTE, PLENTY
+from gateway_transformers.backend import PLENTY
 from gateway_transformers.errors import GenerationFailed, ModelClosed, QueueFull
 
 MARKER = "zebra-4711-marker"
@@ -86,7 +86,7 @@ async def test_a_question_gets_a_sensible_answer_and_its_tokens_are_counted(back
     assert 1 < completion.usage.completion_tokens < 30
     assert 30 < completion.usage.prompt_tokens < 60
     assert not completion.blind
-    assert BLIND_NOTE not in choice.text.text
+    assert UNSEEN_NOTE not in choice.text.text
 
 
 async def test_room_is_what_the_prompt_leaves_of_the_context(backend):
@@ -195,7 +195,7 @@ async def test_an_image_is_told_in_words_and_the_answer_says_that_it_was_not_see
     assert MARKER not in text
     completion = await backend.complete(asked)
     assert completion.blind
-    assert words(completion)[0].endswith("\n\n" + BLIND_NOTE)
+    assert words(completion)[0].endswith("\n\n" + UNSEEN_NOTE)
 
 
 def test_text_found_in_an_image_is_told_with_it_and_forges_nothing(backend):

@@ -10,10 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from gateway.plugin import Ended, Image, Prompt, Request, Sampling, StreamingBackend, Text, Turn
+from gateway.plugin import (
+    UNSEEN_NOTE,
+    Ended,
+    Image,
+    Prompt,
+    Request,
+    Sampling,
+    StreamingBackend,
+    Text,
+    Turn,
+    with_unseen_note,
+)
 from gateway_transformers import Config, build
 from gateway_transformers.answer import WINDOW, Answer
-from gateway_transformers.backend import BLIND_NOTE, _noted, _Noting
+from gateway_transformers.backend import _Noting
 from gateway_transformers.errors import GenerationFailed, PromptTooLong, QueueLate, RequestRefused
 from gateway_transformers.load import hush
 
@@ -111,7 +122,7 @@ def test_only_what_may_be_the_beginning_of_a_stop_string_is_held_back():
 def test_the_note_of_a_blind_model_comes_last(pieces):
     noting = _Noting()
     told = [noting.add(piece, last=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
-    assert "".join(told) == _noted("".join(pieces))
+    assert "".join(told) == with_unseen_note("".join(pieces))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +201,7 @@ async def test_a_stream_gives_what_complete_gives(backend, blind):
         whole = await backend.complete(asked)
         texts, items = await read(backend.stream(asked))
         assert [texts[n] for n in range(3)] == [choice.text.text for choice in whole.choices]
-        assert all(text.endswith(BLIND_NOTE) for text in texts.values()) == blind
+        assert all(text.endswith(UNSEEN_NOTE) for text in texts.values()) == blind
         assert items[-1] == Ended(model="tiny", usage=whole.usage, blind=blind, revision=whole.revision)
         ends = {piece.choice: piece.finish_reason for piece in items[:-1] if piece.finish_reason}
         assert ends == {choice.index: choice.finish_reason for choice in whole.choices}
