@@ -56,10 +56,10 @@ class Finds:
 
 
 class Chunks:
-    """Streams `pieces` in turn; what is an exception is raised, and an event is waited for."""
+    """Streams `pieces` in turn, `pause` seconds apart; an exception is raised, and an event is waited for."""
 
-    def __init__(self, pieces):
-        self.pieces = pieces
+    def __init__(self, pieces, pause=0.0):
+        self.pieces, self.pause = pieces, pause
         self.closed = False
         self.given = 0
 
@@ -83,7 +83,7 @@ class Chunks:
                 if isinstance(piece, asyncio.Event):
                     await piece.wait()
                     continue
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pause)
                 yield piece
         finally:
             self.closed = True

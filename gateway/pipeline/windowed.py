@@ -124,6 +124,10 @@ class _Asking:
             last = self._take(await self.pump.some(self._until - time.perf_counter()))
             if isinstance(last, Fault):
                 return self._failed(last.cause)
+            if (
+                self._to._gone is not None and self._to._gone.told
+            ):  # the model may have ended, and nobody takes the rest
+                return self._failed(GONE)
             if last is not None:
                 return await self._finish(last)
             try:
