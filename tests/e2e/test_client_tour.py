@@ -128,6 +128,12 @@ class TestOpenAI:
         asked = tour.asked("form")["response_format"]["json_schema"]
         assert asked["name"] == "Form" and set(asked["schema"]["properties"]) == {"finding", "certainty"}
 
+    def test_json_mode(self, client: openai.OpenAI, tour: Tour) -> None:
+        form = {"type": "json_object"}
+        answer = client.chat.completions.create(model="form", messages=messages(), response_format=form)
+        assert json.loads(answer.choices[0].message.content) == FORM
+        assert tour.asked("form")["response_format"] == form
+
     def test_logprobs(self, client: openai.OpenAI) -> None:
         answer = client.chat.completions.create(model="short", messages=messages(), logprobs=True, top_logprobs=2)
         tokens = answer.choices[0].logprobs.content
@@ -350,6 +356,13 @@ class TestHuggingFace:
         ]
         second = hub.chat_completion(talk, model="hugging-face", tools=TOOLS)
         assert second.choices[0].message.content == LOOKED_UP
+
+    def test_a_form_for_the_answer(self, hub: InferenceClient, tour: Tour) -> None:
+        schema = Form.model_json_schema()
+        form = {"type": "json_schema", "json_schema": {"name": "Form", "schema": schema}}
+        answer = hub.chat_completion(messages(), model="form", response_format=form)
+        assert json.loads(answer.choices[0].message.content) == FORM
+        assert tour.asked("form")["response_format"]["json_schema"]["schema"] == schema
 
     def test_errors(self, hub: InferenceClient) -> None:
         with pytest.raises(HfHubHTTPError, match="429"):
