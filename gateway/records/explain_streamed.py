@@ -51,7 +51,7 @@ def _held(streamed: StreamedV1) -> str:
             "before anything of it could leave."
         )
     what, _, stage = streamed.why.partition(":")
-    why = _WHOLE.get(what, f"the reason is recorded as `{streamed.why}`").format(stage)
+    why = _WHOLE[what].format(stage) if what in _WHOLE else f"the reason is recorded as `{streamed.why}`"
     return (
         "It was HELD until the whole answer was judged, although the policy lets answers leave as they grow "
         f"(`stream: windowed`), because {why}."

@@ -19,7 +19,8 @@ PHI = "MRN: 8812345"
 
 @pytest.fixture
 def model() -> Iterator[ReferenceUpstream]:
-    with ReferenceUpstream(CALM * 40).in_thread() as running:
+    # paced, so that text leaves before the answer is whole
+    with ReferenceUpstream(CALM * 40, rate=400.0).in_thread() as running:
         yield running
 
 
@@ -95,7 +96,7 @@ def verified(served: Served) -> None:
 
 
 def test_text_leaves_while_the_model_writes_and_the_log_has_both_ends(serve, model):
-    model.rate = 60.0
+    model.rate = 200.0
     served = serve({"radiology": windowed(model.url)})
     key, officer = served.key("caller"), served.key("officer")
     stream = Stream(served, key, stream_options={"include_usage": True})
@@ -118,7 +119,7 @@ def test_text_leaves_while_the_model_writes_and_the_log_has_both_ends(serve, mod
 def test_what_is_to_be_redacted_never_leaves_in_part(serve, model):
     served = serve({"radiology": windowed(model.url)})
     key = served.key("caller")
-    for offset in range(0, 40, 5):
+    for offset in range(0, 40, 10):
         model.answer = CALM * 14 + "x" * offset + f" The patient ({PHI}) was seen. " + CALM * 14
         stream = Stream(served, key)
         events = list(stream.events())
@@ -231,6 +232,7 @@ def test_a_gateway_that_is_killed_leaves_an_opened_record(serve, model, tmp_path
 
 
 def test_a_caller_that_reads_slowly_gets_all_of_it(serve, model):
+    model.rate = None
     served = serve({"radiology": windowed(model.url, "long:60000")})
     key = served.key("caller")
     stream = Stream(served, key)

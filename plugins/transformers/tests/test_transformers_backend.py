@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 from gateway.plugin import UNSEEN_NOTE, Demonstration, Image, Prompt, Request, Sampling, Text, ToolCall, Turn
-from gateway.testing import check_stage
 from gateway_transformers import EMBEDDED_CONTEXT, Config, build, embedded, gateway_backends
 from gateway_transformers.backend import PLENTY
 from gateway_transformers.errors import GenerationFailed, ModelClosed, QueueFull
@@ -372,7 +371,3 @@ async def test_what_waits_when_the_model_is_unloaded_fails_by_name(backend):
         await waiting
     with pytest.raises(ModelClosed):
         worker.submit(job)
-
-
-async def test_the_stage_keeps_its_contract():
-    await check_stage(gateway_backends()[0], "backend", {"batch": 1})
