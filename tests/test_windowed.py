@@ -255,6 +255,15 @@ async def test_stretches_are_bounded_whatever_the_length_of_the_answer():
     assert banned.shown[-1] == LONG * 20
 
 
+async def test_text_that_may_not_leave_yet_is_looked_at_more_and_more_seldom():
+    banned = Finds(re.compile("(?s)https.*"), "link", characters=20, overlap=20, replacement="[link]")
+    model = Chunks([Piece(text=t) for t in ("https://" + "a" * 20_000)] + ended())
+    made = pipeline(model, banned=banned, audit=[POLICY["audit"][0], {"stage": "banned", "on_finding": "redact"}])
+    _, outcome = await ask(made)
+    assert outcome.answer.choices[0].text.text == "[link]"
+    assert sum(map(len, banned.shown)) < 6 * 20_000
+
+
 @pytest.mark.parametrize("silent", ["secrets", "banned"])
 async def test_an_auditor_that_needs_the_whole_answer_holds_it(silent):
     whole = {silent: Finds(SECRET, "phi", characters=None, replacement="[gone]")}

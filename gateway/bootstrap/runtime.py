@@ -48,19 +48,8 @@ class Runtime(Struct, frozen=True, kw_only=True):
     wake: Callable[[], Awaitable[None]] = _nobody
     live: Live = msgspec.field(default_factory=Live)
 
-    async def answer(
-        self, request: Request, caller: Caller, endpoint: str, *, context: Context = NOTHING_SAID
-    ) -> Logged:
-        """Decide `request` under the caller's policy and log it; an answer is made only of what this gives.
-
-        Raises Unavailable where the log can not be written, or no policy covers the caller's department.
-        """
-        outcome = await self._pipeline(caller.department).run(request, caller, endpoint, context=context)
-        # The record is written even where the caller has gone meanwhile: the model was asked.
-        return await asyncio.shield(self.store.decisions.append(outcome))
-
     def answering(self, request: Request, caller: Caller, endpoint: str, *, context: Context) -> Answering:
-        """Give what decides `request` as `answer` does, and hands its answer over as it may leave.
+        """Give what decides `request` under the caller's policy, logs it, and hands its answer over as it may leave.
 
         Raises Unavailable where no policy covers the caller's department.
         """
@@ -71,7 +60,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
     ) -> tuple[Logged, ...]:
         """Screen `requests` side by side under the caller's policy, and log each; no model is asked.
 
-        Raises Unavailable as `answer` does.
+        Raises Unavailable where the log can not be written, or no policy covers the caller's department.
         """
         pipeline = self._pipeline(caller.department)
         gate = asyncio.Semaphore(max(2, os.cpu_count() or 1))  # more at once would only wait out each other's deadlines
@@ -94,7 +83,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
         screen_only: bool = False,
         gate: AbstractAsyncContextManager[object] | None = None,
     ) -> Outcome:
-        """Decide the line of a batch by the policy of its request's department, as `answer` would, and do not log it.
+        """Decide the line of a batch by the policy of its request's department, as a live request, and do not log it.
 
         All deadlines are multiplied by the line's patience; `gate` is entered around each asking of the model. With
         `screen_only` no model is asked. Raises Unavailable where no policy covers the department.
@@ -116,7 +105,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
         return self._pipeline(department).models()
 
     def served(self, department: str) -> tuple[Served, ...]:
-        """Tell of the models that a department may use, in the order of their names; raises Unavailable as `answer`."""
+        """Tell of the models that a department may use, in the order of their names; raises Unavailable as `models`."""
         pipeline = self._pipeline(department)
         rows = []
         for name in pipeline.models():

@@ -117,6 +117,7 @@ class _Asking:
         self._started = time.perf_counter()
         self._until = min(end, self._started + windowed._policy.backend.deadline.seconds)
         self._looked = [self._started] * prompt.request.sampling.n
+        self._again = [0] * prompt.request.sampling.n
         self.pump = Pump(lambda: windowed._backend.stage.stream(prompt), windowed._gone)
 
     async def run(self) -> Answered:
@@ -124,10 +125,8 @@ class _Asking:
             last = self._take(await self.pump.some(self._until - time.perf_counter()))
             if isinstance(last, Fault):
                 return self._failed(last.cause)
-            if (
-                self._to._gone is not None and self._to._gone.told
-            ):  # the model may have ended, and nobody takes the rest
-                return self._failed(GONE)
+            if self._to._gone is not None and self._to._gone.told:
+                return self._failed(GONE)  # even where the model has ended: nobody takes the rest
             if last is not None:
                 return await self._finish(last)
             try:
@@ -148,14 +147,17 @@ class _Asking:
         return None
 
     def _due(self, choice: int) -> bool:
-        ready = self._growing.length(choice) - self._to._windows.hold_back - self._to._choices[choice].left
-        if ready <= 0:
+        length = self._growing.length(choice)
+        ready = length - self._to._windows.hold_back - self._to._choices[choice].left
+        if ready <= 0 or length < self._again[choice]:
             return False
         return ready >= STEP or not self._to.left or time.perf_counter() - self._looked[choice] >= PAUSE
 
     async def _look(self, choice: int) -> tuple[tuple[AuditEvidence, ...], Withhold] | None:
         """Ask the auditors about the newest stretch of a choice, and let leave what may; else what withholds it."""
         leaving, text = self._to._choices[choice], self._growing.text(choice)
+        # where nothing leaves the next stretch is longer, and to look as often would cost the square of its length
+        self._again[choice] = len(text) + max(STEP, (len(text) - leaving.left) // 2)
         words = tuple([await self._ask(spec, choice, text, leaving.left) for spec in self._to._policy.audit])
         self._looked[choice] = time.perf_counter()
         so_far = one_of(self._prompt, choice, text)
@@ -169,6 +171,7 @@ class _Asking:
         except LateFinding:
             return words, late_finding(words, choice, leaving.left, self._to._policy)
         if out:
+            self._again[choice] = 0
             try:
                 await self._out(choice, out)
             except CallerGone:

@@ -13,7 +13,7 @@ from gateway.batch.sweep import sweep
 from gateway.bootstrap import bootstrap
 from gateway.errors import Unavailable
 from gateway.policy.model import Duration
-from gateway.records import BatchLine, Caller
+from gateway.records import NOTHING_SAID, BatchLine, Caller
 from gateway.settings import read_settings
 from gateway.testing import request
 
@@ -58,7 +58,9 @@ async def test_a_slow_model_is_given_the_time_that_the_policy_has(settings, upst
     runtime = await bootstrap(settings(radiology=policy(upstream, patience=10)), sequencing=False)
     try:
         bench = over(runtime)
-        live = await runtime.answer(request(id="dec_live"), CALLER, "/v1/chat/completions")
+        live = await runtime.answering(
+            request(id="dec_live"), CALLER, "/v1/chat/completions", context=NOTHING_SAID
+        ).run()
         assert live.outcome.word == "withheld"
         batch = await bench.submit("one", "two", chat("three", [{"type": "text", "text": "and this?"}]))
         await bench.run(Engine(runtime, "w", rhythm=QUICK))
