@@ -133,14 +133,19 @@ def alone(engine: str) -> tuple[float, float]:
     return seconds, memory
 
 
+def _resident() -> float:
+    """Give the resident memory of this process, in MiB."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines())
+    return int(status["VmRSS"].split()[0]) / 1024
+
+
 async def load(engine: str) -> None:
     """Print the seconds that loading takes, and the resident memory after an answer."""
     start = time.perf_counter()
     model = build(engine)
     took = time.perf_counter() - start
     await model.complete(asked(QUESTIONS[0], tokens=8))
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines())  # noqa: ASYNC240
-    sys.stdout.write(f"{took:.2f} {int(status['VmRSS'].split()[0]) / 1024:.0f}\n")
+    sys.stdout.write(f"{took:.2f} {_resident():.0f}\n")
     await model.aclose()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.hookspecs import hookimpl
 from gateway.images import decode_image
-from gateway.images.told import UNSEEN_NOTE, image_in_words, with_unseen_note
+from gateway.images.told import UNSEEN_NOTE, UnseenNoting, image_in_words, with_unseen_note
 from gateway.stages import (
     Auditor,
     Backend,
@@ -85,6 +85,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Turn",
+    "UnseenNoting",
     "Usage",
     "View",
     "Window",

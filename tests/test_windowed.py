@@ -14,7 +14,7 @@ from gateway.pipeline.gone import Gone
 from gateway.pipeline.leaving import LateFinding, Leaving
 from gateway.pipeline.windowed import CallerGone
 from gateway.plugin import Choice, Completion, Ended, Finding, Piece, Sampling, Text, Usage, Window
-from gateway.policy.decision import Redaction, Release, Withhold
+from gateway.policy.decision import Admit, Redaction, Release, Withhold
 from gateway.policy.evidence import StageFailed
 from gateway.policy.model import LoadedPolicy, Policy, convert
 from gateway.records import Caller, Completed
@@ -117,7 +117,7 @@ class Taker:
         self.gone = Gone()
 
     def opening(self, screened, hold_back):
-        assert screened.admitted is not None
+        assert isinstance(screened.final, Admit)
         self.hold_back = hold_back
 
         async def leave(left):

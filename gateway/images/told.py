@@ -44,3 +44,21 @@ def image_in_words(image: Image, number: int, text: str = "") -> str:
 def with_unseen_note(text: str) -> str:
     """Give an answer with `UNSEEN_NOTE` at its end."""
     return f"{text.rstrip()}\n\n{UNSEEN_NOTE}".lstrip()
+
+
+class UnseenNoting:
+    """Does to a text that comes in pieces what `with_unseen_note` does to a whole one."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._space = ""
+
+    def add(self, text: str, *, last: bool) -> str:
+        """Give what may leave: white space waits for what comes after it, and the `last` piece brings the note."""
+        whole = self._space + text if self._begun else text.lstrip()
+        said = whole.rstrip()
+        self._space = whole[len(said) :]
+        self._begun = self._begun or bool(said)
+        if not last:
+            return said
+        return f"{said}\n\n{UNSEEN_NOTE}" if self._begun else UNSEEN_NOTE

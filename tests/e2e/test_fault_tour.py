@@ -175,7 +175,7 @@ def test_the_record_tells_it(tour: Tour, case: Case, mode: Mode) -> None:
     assert status == 200 and record["context"]["task"] == case.name and record["stream"] == (mode != "whole")
     completed = record["attempts"][-1]["completed"]
     if case.whole(mode):
-        assert record["outcome"] == "released" and record["answer"] is not None
+        assert record["outcome"] == "released" and re.fullmatch("[0-9a-f]{64}", record["answer"])
         assert completed["model"] in (case.personality, case.name)
     else:
         assert record["outcome"] == "withheld" and re.fullmatch(case.cause_in(mode), completed["cause"])

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from gateway.plugin import (
-    UNSEEN_NOTE,
     Choice,
     Completion,
     Ended,
@@ -16,6 +15,7 @@ from gateway.plugin import (
     Piece,
     Prompt,
     Text,
+    UnseenNoting,
     Usage,
     in_thread,
     with_unseen_note,
@@ -23,7 +23,7 @@ from gateway.plugin import (
 from gateway_llama_cpp import Config
 from gateway_llama_cpp.answer import Written
 from gateway_llama_cpp.errors import PromptTooLong, RequestRefused
-from gateway_llama_cpp.jobs import Event, Job, Read
+from gateway_llama_cpp.jobs import Job, Read
 from gateway_llama_cpp.model import Model
 from gateway_llama_cpp.render import Renderer, lead
 from gateway_llama_cpp.sampling import check
@@ -96,14 +96,16 @@ class LlamaCppBackend:
         read, job = await self._ask(prompt, streamed=True)
         blind = bool(prompt.request.images())
         written: dict[int, Written] = {}
-        notes = [_Noting(blind=blind) for _ in range(job.sampling.n)]
+        notes = [UnseenNoting() for _ in range(job.sampling.n)] if blind else []
         async with contextlib.aclosing(job.events()) as events:
             async for event in events:
                 if event.written is not None:
                     written[event.choice] = event.written
-                piece = notes[event.choice].piece(event)
-                if piece.text or piece.finish_reason is not None:
-                    yield piece
+                last = event.written
+                text = notes[event.choice].add(event.text, last=last is not None) if blind else event.text
+                if text or last is not None:
+                    reason = None if last is None else _reason(last)
+                    yield Piece(choice=event.choice, text=text, finish_reason=reason)
         yield Ended(model=self._config.model, usage=_usage(read, written), blind=blind, revision=self._revision)
 
     async def room(self, prompt: Prompt) -> int:
@@ -178,34 +180,6 @@ class LlamaCppBackend:
         whole = tuple(self._model.tokens(read.text + answer))
         start = len(read.ids)
         return whole[start:] if whole[:start] == read.ids else tuple(self._model.tokens(answer))
-
-
-class _Noting:
-    """Makes the pieces of one choice, and puts the note after the last where the model was blind.
-
-    White space at both ends is then held back: `with_unseen_note` cuts it off.
-    """
-
-    def __init__(self, *, blind: bool) -> None:
-        self._blind = blind
-        self._held = ""
-        self._begun = False
-
-    def piece(self, event: Event) -> Piece:
-        text = self._noted(event) if self._blind else event.text
-        reason = None if event.written is None else _reason(event.written)
-        return Piece(choice=event.choice, text=text, finish_reason=reason)
-
-    def _noted(self, event: Event) -> str:
-        text = self._held + event.text
-        if not self._begun:
-            text = text.lstrip()
-        solid = text.rstrip()
-        self._begun = self._begun or bool(solid)
-        self._held = text[len(solid) :]
-        if event.written is None:
-            return solid
-        return f"{solid}\n\n{UNSEEN_NOTE}" if self._begun else UNSEEN_NOTE
 
 
 def _choice(number: int, written: Written, *, blind: bool) -> Choice:

@@ -32,6 +32,9 @@ class Event(Struct, frozen=True, kw_only=True):
 Scores = tuple[float, ...]
 
 
+_ANY = Sampling()
+
+
 class Job:
     """A prompt that wants `sampling.n` answers of at most `most` tokens, or to know how likely `answers` are after it.
 
@@ -42,7 +45,7 @@ class Job:
         self,
         read: Read,
         *,
-        sampling: Sampling = Sampling(),  # noqa: B008  a frozen value
+        sampling: Sampling = _ANY,
         most: int = 0,
         answers: tuple[tuple[int, ...], ...] = (),
         streamed: bool = False,

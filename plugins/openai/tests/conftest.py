@@ -197,15 +197,43 @@ def answer(*texts, **extra):
     return {"model": "served", "choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 3}, **extra}
 
 
+DONE = b"data: [DONE]\n\n"
+REFUSED = {"error": {"message": "no", "code": None}}
+
+
+def answers(text="fine"):
+    async def script(asked):
+        if asked.body.get("stream"):
+            asked.stream(said(text), delta(finish="stop"), DONE)
+        else:
+            asked.reply(answer(text))
+
+    return script
+
+
+def fails(times, status=503, text="fine", **headers):
+    """Answer with `status` so many times, and well after that."""
+
+    async def script(asked):
+        if asked.number < times:
+            asked.reply(REFUSED, status=status, **headers)
+        else:
+            await answers(text)(asked)
+
+    return script
+
+
 @pytest.fixture
 def sse():
-    """The parts of a stream: `event`, `delta`, `said`, `stop`, `used`, `done`, and `answer`, a whole body."""
+    """The parts of a stream, `answer`, a whole body, and scripts: one that `answers`, and one that `fails` at first."""
     return SimpleNamespace(
         event=event,
         delta=delta,
         said=said,
         stop=delta(finish="stop"),
         used=used,
-        done=b"data: [DONE]\n\n",
+        done=DONE,
         answer=answer,
+        answers=answers,
+        fails=fails,
     )

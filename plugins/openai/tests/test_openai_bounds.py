@@ -29,30 +29,8 @@ async def streamed(backend):
         return "".join([getattr(item, "text", "") async for item in backend.stream(prompt())])
 
 
-def answers(sse, text="fine"):
-    async def script(asked):
-        if asked.body.get("stream"):
-            asked.stream(sse.said(text), sse.stop, sse.done)
-        else:
-            asked.reply(sse.answer(text))
-
-    return script
-
-
-def fails(sse, times, status=503, text="fine", **headers):
-    """Answer with `status` so many times, and well after that."""
-
-    async def script(asked):
-        if asked.number < times:
-            asked.reply(REFUSAL, status=status, **headers)
-        else:
-            await answers(sse, text)(asked)
-
-    return script
-
-
 async def test_requests_are_shared_out_by_weight(serve, sse):
-    servers = [await serve(answers(sse, str(n))) for n in range(3)]
+    servers = [await serve(sse.answers(str(n))) for n in range(3)]
     upstreams = tuple({"base_url": s.url, "weight": w} for s, w in zip(servers, (1.0, 3.0, 6.0), strict=True))
     draws = iter([n / 100 for n in range(100)])
     config = msgspec.convert({"model": "m", "upstreams": upstreams}, Config)
@@ -67,7 +45,7 @@ async def test_requests_are_shared_out_by_weight(serve, sse):
 async def test_each_server_has_its_own_model_and_key(serve, sse, monkeypatch):
     monkeypatch.setenv("KEY_OF_ALL", "one")
     monkeypatch.setenv("KEY_OF_THE_SECOND", "two")
-    first, second = await serve(fails(sse, 9, 503)), await serve(answers(sse))
+    first, second = await serve(sse.fails(9, 503)), await serve(sse.answers())
     upstreams = (
         {"base_url": first.url},
         {"base_url": second.url, "model": "other", "api_key_env": "KEY_OF_THE_SECOND"},
@@ -93,7 +71,7 @@ async def test_an_image_is_encoded_once_however_often_it_is_sent(serve, sse, mon
 
     original = wire.b64encode
     monkeypatch.setattr(wire, "b64encode", counting)
-    first, second = await serve(fails(sse, 9, 503)), await serve(answers(sse))
+    first, second = await serve(sse.fails(9, 503)), await serve(sse.answers())
     upstreams = ({"base_url": first.url}, {"base_url": second.url, "model": "other"})
     backend = OpenAIBackend(msgspec.convert({"model": "m", "upstreams": upstreams}, Config), draw=lambda: 0.0)
     picture = msgspec.structs.replace(image(), data=b"\x89PNG" + bytes(5 * 2**20))
@@ -129,7 +107,7 @@ async def test_too_many_at_once_are_refused_and_the_queue_takes_its_turn(serve, 
 
 
 async def test_the_whole_time_bounds_every_try_together(serve, ask, sse):
-    server = await serve(fails(sse, 99, 503, retry_after="3"))
+    server = await serve(sse.fails(99, 503, retry_after="3"))
     with pytest.raises(UpstreamStatus):
         await told(ask(server, whole_timeout=1.5))
     assert len(server.asked) == 1, "no try is begun that would be over the time"
@@ -146,7 +124,7 @@ async def test_the_whole_time_bounds_every_try_together(serve, ask, sse):
 
 
 async def test_connections_are_kept_and_each_event_loop_has_its_own(serve, ask, sse):
-    server = await serve(answers(sse))
+    server = await serve(sse.answers())
     backend = ask(server)
     for _ in range(3):
         await told(backend)

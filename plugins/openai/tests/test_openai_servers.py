@@ -33,28 +33,6 @@ async def streamed(backend):
         return "".join([getattr(item, "text", "") async for item in backend.stream(prompt())])
 
 
-def answers(sse, text="fine"):
-    async def script(asked):
-        if asked.body.get("stream"):
-            asked.stream(sse.said(text), sse.stop, sse.done)
-        else:
-            asked.reply(sse.answer(text))
-
-    return script
-
-
-def fails(sse, times, status=503, text="fine", **headers):
-    """Answer with `status` so many times, and well after that."""
-
-    async def script(asked):
-        if asked.number < times:
-            asked.reply(REFUSAL, status=status, **headers)
-        else:
-            await answers(sse, text)(asked)
-
-    return script
-
-
 async def hangs_up(asked):
     asked.hang_up()
 
@@ -70,7 +48,7 @@ async def nobody(serve):
 @pytest.mark.parametrize("way", [told, streamed])
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_fault_that_may_pass_is_tried_again(serve, ask, sse, status, way):
-    server = await serve(fails(sse, 2, status))
+    server = await serve(sse.fails(2, status))
     assert await way(ask(server)) == "fine"
     assert len(server.asked) == 3
     assert len({asked.raw for asked in server.asked}) == 1
@@ -82,7 +60,7 @@ async def test_a_reset_is_tried_again_and_no_more_than_retries_allow(serve, ask,
         if asked.number == 0:
             asked.hang_up()
         else:
-            await answers(sse)(asked)
+            await sse.answers()(asked)
 
     assert await way(ask(await serve(script))) == "fine"
     server = await serve(hangs_up)
@@ -97,14 +75,14 @@ async def test_a_reset_is_tried_again_and_no_more_than_retries_allow(serve, ask,
 
 @pytest.mark.parametrize(("status", "fault"), [(400, UpstreamRefused), (422, UpstreamRefused), (500, UpstreamStatus)])
 async def test_what_would_not_pass_is_not_tried_again_on_the_same_server(serve, ask, sse, status, fault):
-    server = await serve(fails(sse, 9, status))
+    server = await serve(sse.fails(9, status))
     with pytest.raises(fault):
         await told(ask(server))
     assert len(server.asked) == 1
 
 
 async def test_a_refusal_is_not_carried_to_another_server(serve, under, sse):
-    refuses, other = await serve(fails(sse, 9, 400)), await serve(answers(sse))
+    refuses, other = await serve(sse.fails(9, 400)), await serve(sse.answers())
     backend, _ = under(refuses, other)
     with pytest.raises(UpstreamRefused):
         await told(backend)
@@ -129,7 +107,7 @@ async def test_another_server_is_asked_where_nothing_was_produced(serve, under, 
             asked.headers(kind="application/json", content_length=999)
             asked.hang_up()
 
-    good = await serve(answers(sse))
+    good = await serve(sse.answers())
     first = await nobody(serve) if kind == "nobody" else await serve(ill)
     backend, _ = under(first, good, headers_timeout=1.5 if kind == "silent" else PATIENCE)
     assert await way(backend) == "fine"
@@ -143,7 +121,7 @@ async def test_after_the_first_piece_nothing_is_tried_again(serve, under, sse):
         await asked.drain()
         asked._writer.close()
 
-    first, other = await serve(cuts), await serve(answers(sse))
+    first, other = await serve(cuts), await serve(sse.answers())
     backend, _ = under(first, other)
     with pytest.raises(UpstreamCut):
         await streamed(backend)
@@ -151,14 +129,14 @@ async def test_after_the_first_piece_nothing_is_tried_again(serve, under, sse):
 
 
 async def test_a_server_that_says_when_is_asked_again_then_and_not_before(serve, ask, sse):
-    server = await serve(fails(sse, 1, 429, retry_after="1"))
+    server = await serve(sse.fails(1, 429, retry_after="1"))
     begun = time.monotonic()
     assert await told(ask(server)) == "fine"
     assert time.monotonic() - begun >= 1.0
 
 
 async def test_a_server_that_asks_for_a_long_rest_is_not_waited_for(serve, ask, sse):
-    server = await serve(fails(sse, 1, 429, retry_after="20"))
+    server = await serve(sse.fails(1, 429, retry_after="20"))
     backend = ask(server)
     with pytest.raises(UpstreamBusy) as caught:
         await told(backend)
@@ -172,12 +150,12 @@ async def test_a_server_that_asks_for_a_long_rest_is_not_waited_for(serve, ask, 
 async def test_a_date_in_retry_after_is_read(serve, ask, sse):
     due = email.utils.format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(seconds=100), usegmt=True)
     with pytest.raises(UpstreamBusy) as caught:
-        await told(ask(await serve(fails(sse, 1, 429, retry_after=due))))
+        await told(ask(await serve(sse.fails(1, 429, retry_after=due))))
     assert 90 < caught.value.retry_after <= 100
 
 
 async def test_busy_servers_are_passed_over_and_where_all_are_the_caller_hears_it(serve, under, sse):
-    busy, good = await serve(fails(sse, 99, 429, retry_after="9")), await serve(answers(sse))
+    busy, good = await serve(sse.fails(99, 429, retry_after="9")), await serve(sse.answers())
     backend, clock = under(busy, good)
     for _ in range(3):
         assert await told(backend) == "fine"
@@ -185,14 +163,14 @@ async def test_busy_servers_are_passed_over_and_where_all_are_the_caller_hears_i
     clock.now += 9.1
     await told(backend)
     assert len(busy.asked) == 2
-    alone = await serve(fails(sse, 99, 429))
+    alone = await serve(sse.fails(99, 429))
     with pytest.raises(UpstreamBusy):
         await told(under(alone)[0])
     assert len(alone.asked) == 3
 
 
 async def test_a_breaker_opens_leaves_the_server_alone_and_finds_it_well_again(serve, under, sse):
-    server = await serve(fails(sse, MOST, 500))
+    server = await serve(sse.fails(MOST, 500))
     backend, clock = under(server)
     for _ in range(MOST):
         with pytest.raises(UpstreamStatus):
@@ -235,7 +213,7 @@ async def test_an_open_breaker_lets_one_request_through_at_a_time(serve, under, 
 
 
 async def test_faults_of_the_request_do_not_open_a_breaker(serve, under, sse):
-    server = await serve(fails(sse, 3 * MOST, 400))
+    server = await serve(sse.fails(3 * MOST, 400))
     backend, _ = under(server)
     for _ in range(3 * MOST):
         with pytest.raises(UpstreamRefused):
@@ -271,7 +249,7 @@ async def test_a_server_whose_host_drops_packets_is_unreachable(under, serve, ss
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
             fillers.append(filler)
-        good = await serve(answers(sse))
+        good = await serve(sse.answers())
         backend, _ = under(f"http://127.0.0.1:{port}/v1", good, connect_timeout=1)
         alone, _ = under(f"http://127.0.0.1:{port}/v1", connect_timeout=1, retries=0)
         try:

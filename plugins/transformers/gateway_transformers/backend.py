@@ -9,7 +9,6 @@ from contextlib import aclosing
 import torch
 
 from gateway.plugin import (
-    UNSEEN_NOTE,
     Choice,
     Completion,
     Ended,
@@ -17,6 +16,7 @@ from gateway.plugin import (
     Piece,
     Prompt,
     Text,
+    UnseenNoting,
     Usage,
     in_thread,
     with_unseen_note,
@@ -100,7 +100,7 @@ class TransformersBackend:
         job = await self._job(prompt, streamed=True)
         self.worker.submit(job)
         blind = self._blind(prompt)
-        notes = {choice: _Noting() for choice in range(prompt.request.sampling.n)} if blind else {}
+        notes = {choice: UnseenNoting() for choice in range(prompt.request.sampling.n)} if blind else {}
         async with aclosing(job.pieces()) as pieces:
             async for choice, text, written in pieces:
                 if blind:
@@ -185,24 +185,6 @@ class TransformersBackend:
     def _read_answers(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Read, tuple[list[int], ...]]:
         read = self._read(prompt)
         return read, self._reader.answers(read.text, answers)
-
-
-class _Noting:
-    """Does to a text that comes in pieces what `with_unseen_note` does to a whole one."""
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._space = ""
-
-    def add(self, text: str, *, last: bool) -> str:
-        """Give what may leave: white space waits for what comes after it."""
-        whole = self._space + text if self._begun else text.lstrip()
-        said = whole.rstrip()
-        self._space = whole[len(said) :]
-        self._begun = self._begun or bool(said)
-        if not last:
-            return said
-        return f"{said}\n\n{UNSEEN_NOTE}" if self._begun else UNSEEN_NOTE
 
 
 def build(config: Config) -> TransformersBackend:

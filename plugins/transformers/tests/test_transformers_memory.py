@@ -116,7 +116,7 @@ async def test_closing_frees_the_model_and_what_was_kept(folder):
     backend = build(config(folder))
     await backend.complete(ask("hello", max_tokens=4))
     gone = weakref.ref(backend._loaded.model)
-    assert gone() is not None
+    assert gone() is backend._loaded.model
     await backend.aclose()
     gc.collect()
     assert gone() is None

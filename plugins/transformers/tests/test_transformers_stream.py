@@ -20,11 +20,11 @@ from gateway.plugin import (
     StreamingBackend,
     Text,
     Turn,
+    UnseenNoting,
     with_unseen_note,
 )
 from gateway_transformers import Config, build
 from gateway_transformers.answer import WINDOW, Answer
-from gateway_transformers.backend import _Noting
 from gateway_transformers.errors import GenerationFailed, PromptTooLong, QueueLate, RequestRefused
 from gateway_transformers.load import hush
 
@@ -122,7 +122,7 @@ def test_only_what_may_be_the_beginning_of_a_stop_string_is_held_back():
 
 @given(st.lists(st.text(st.sampled_from("ab \n"), max_size=4), min_size=1, max_size=6))
 def test_the_note_of_a_blind_model_comes_last(pieces):
-    noting = _Noting()
+    noting = UnseenNoting()
     told = [noting.add(piece, last=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
     assert "".join(told) == with_unseen_note("".join(pieces))
 
