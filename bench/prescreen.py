@@ -11,11 +11,8 @@ import io
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 ORDINARY = (
     "A woman of 63 years with hypertension and a renal transplant has had chest pain since this morning. Which of "
@@ -50,21 +47,8 @@ def row(name: str, spent: list[float], base: float | None = None, each: int = 1)
     return middle
 
 
-def batching(encoder: Any) -> Any:
-    """Export the encoder so that it takes several texts of one length at once, and load it."""
-    import onnxruntime
-
-    from gateway_intent.export import export
-
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch, "batches.onnx")
-        export(encoder, file, batches=True)
-        return onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-
-
 async def texts(count: int) -> None:
     """Measure the intent stage, and the encoder in torch."""
-    import numpy as np
     import torch
 
     from gateway.plugin import Request, Text, Turn
@@ -92,12 +76,10 @@ async def texts(count: int) -> None:
     async def sixteen(number: int) -> object:
         return await asyncio.gather(*(stage.screen(request(200_000 + 16 * number + k)) for k in range(16)))
 
-    batches = batching(encoder)
-
     async def together(number: int) -> object:
         rows = [judge.tokens(ORDINARY.format(number=400_000 + 16 * number + k)) for k in range(16)]
         width = min(map(len, rows))
-        return batches.run(None, {"input_ids": np.asarray([row[:width] for row in rows], np.int64)})
+        return judge.encode([row[:width] for row in rows])
 
     async def bare(number: int) -> object:
         return judge.embed(judge.tokens(ORDINARY.format(number=500_000 + number)))

@@ -1,24 +1,26 @@
 """``python -m gateway_intent.export --out FILE``: the encoder as an int8 ONNX file.
 
-Mean pooling and scaling to unit length are part of the graph. Weights are quantised dynamically to
-int8 (activations at run time); the agreement with torch is measured and printed.
+Pooling and scaling to unit length are part of the graph. What goes into each linear map is measured on texts, and gets
+its int8 scale by that; the agreement with torch is measured and printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import tempfile
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
+from gateway_intent.graph import Ranges, encoder_graph
 from gateway_intent.loading import sha256
 
+MEASURED = 512
+"""Texts by which the int8 scales are set."""
 PROBES = (
     "Which imaging plane is shown in this brain MRI?",
     "How do I forge this X-ray report?",
@@ -28,35 +30,42 @@ PROBES = (
 )
 
 
-def export(encoder: Any, out: Path, *, precision: str = "int8", batches: bool = False) -> str:
+def export(encoder: Any, out: Path, rows: Sequence[Sequence[int]], *, precision: str = "int8") -> str:
     """Write `encoder` (a `training.model.Encoder`) to `out` as ``int8`` or ``fp32``; give the file's SHA-256.
 
-    With `batches` it takes several texts of one length at once, to measure what that gains.
-    """
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    `rows` are the token ids of the texts by which the int8 scales are set: texts of every kind that will be judged.
 
-    for name in ("root", "torch.onnx"):
-        logging.getLogger(name if name != "root" else None).setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, about shapes that the check below covers
-        plain = Path(scratch, "plain.onnx")
-        torch.onnx.export(
-            encoder.eval(),
-            (torch.tensor([[101, 2129, 2079, 1045, 102]]),),
-            str(plain),
-            input_names=["input_ids"],
-            output_names=["embedding"],
-            dynamic_axes={"input_ids": {0: "texts", 1: "tokens"} if batches else {1: "tokens"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        if precision == "fp32":
-            out.write_bytes(plain.read_bytes())
-        else:
-            # Seven bits: on processors without VNNI, eight-bit products saturate and the verdicts would differ.
-            quantize_dynamic(str(plain), str(out), weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-    return sha256(out.read_bytes())
+    Raises:
+        ValueError: int8 is asked for without a text to measure by.
+    """
+    state = {name: value.detach().numpy() for name, value in encoder.state_dict().items()}
+    ranges = measured(state, rows) if precision == "int8" else None
+    data: bytes = encoder_graph(state, ranges=ranges).model.SerializeToString()
+    out.write_bytes(data)
+    return sha256(data)
+
+
+def measured(state: dict[str, npt.NDArray[Any]], rows: Sequence[Sequence[int]]) -> Ranges:
+    """Give the least and the greatest value that goes into each linear map for the texts of `rows`, zero among them."""
+    import onnxruntime
+
+    if not rows:
+        raise ValueError("int8 needs texts to measure by: give some, or export as fp32")
+    graph = encoder_graph(state, taps=True)
+    session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ranges = dict.fromkeys(graph.taps, (0.0, 0.0))
+    for row in tqdm(rows, desc="measuring", unit="text", mininterval=2):
+        _, *values = session.run(None, {"input_ids": np.asarray([row], np.int64)})
+        for name, value in zip(graph.taps, values, strict=True):
+            least, most = ranges[name]
+            ranges[name] = (min(least, float(value.min())), max(most, float(value.max())))
+    return ranges
+
+
+def rows_of(texts: Sequence[str], tokenizer: Any, longest: int = 128) -> list[list[int]]:
+    """Give the token ids of `MEASURED` of the `texts`, spread evenly over them."""
+    step = max(1, len(texts) // MEASURED)
+    return [tokenizer.encode(text).ids[:longest] for text in texts[::step][:MEASURED]]
 
 
 def agreement(encoder: Any, out: Path, tokenizer: Any, texts: tuple[str, ...] = PROBES) -> tuple[float, float]:
@@ -83,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
     options = parser.parse_args(arguments)
+    from gateway_intent.training.generate import generate
     from gateway_intent.training.model import base_encoder, base_folder
 
     try:
@@ -96,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         state = load_file(options.checkpoint)
         encoder.load_state_dict({name[8:]: value for name, value in state.items() if name.startswith("encoder.")})
-    digest = export(encoder, options.out, precision=options.precision)
+    texts = [example.text for example in generate() if example.split == "calibrate"]
+    digest = export(encoder, options.out, rows_of(texts, tokenizer), precision=options.precision)
     mean, least = agreement(encoder, options.out, tokenizer)
     sys.stdout.write(f"{digest}  {options.out}\ncosine with torch: mean {mean:.4f}, least {least:.4f}\n")
     return 0

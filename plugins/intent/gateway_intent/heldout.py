@@ -126,11 +126,12 @@ def _sets(data: Path | None, made: list[Example], seed: int) -> Iterator[tuple[s
     yield "alarming", list(_single("alarming", False))
     for kind in KINDS:
         yield kind, list(ordinary(kind))
-    # written later, by another hand, and looked at by nobody while weights and thresholds were chosen
-    yield "fresh-twins", list(twins("twins-2"))
-    yield "fresh-plain", list(_single("plain-2", True))
-    for kind in KINDS:
-        yield f"fresh-{kind}", list(ordinary(kind, "benign-2"))
+    # Written later, each by another hand: `fresh` before the weights of one release, `blind` before those of the next.
+    for name, number in (("fresh", 2), ("blind", 3)):
+        yield f"{name}-twins", list(twins(f"twins-{number}"))
+        yield f"{name}-plain", list(_single(f"plain-{number}", True))
+        for kind in KINDS:
+            yield f"{name}-{kind}", list(ordinary(kind, f"benign-{number}"))
     yield "plain", list(_single("plain", True))
     yield "wrapped", list(wrapped(seed))
     yield "coded", list(coded())

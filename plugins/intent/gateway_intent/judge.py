@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
 from gateway_intent.loading import Weights
+from gateway_intent.together import Ids, Together, Vector, cores
 
 CACHE = 4096
 """How many windows are remembered; assistant and system turns come back with each request of a conversation."""
 MAX_UNKNOWN = 0.3
 """The share of unknown tokens above which a text is not read."""
-
-Ids = tuple[int, ...]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -43,11 +42,7 @@ def _softmax(logits: npt.NDArray[np.float32]) -> tuple[float, ...]:
 
 
 class Judge:
-    """A loaded encoder and head. Safe to share between threads.
-
-    Each window runs alone, not in a padded batch: int8 activations are scaled over the whole batch, so a verdict would
-    depend on the texts beside it (decision 0042 says what that costs).
-    """
+    """A loaded encoder and head. Safe to share between threads, whose windows of one length run in one batch."""
 
     def __init__(self, weights: Weights, *, threads: int = 1) -> None:
         import onnxruntime
@@ -77,6 +72,7 @@ class Judge:
         self._bias = np.concatenate([np.asarray(head.bias, np.float32) for head in heads])
         self._cache: OrderedDict[Ids, Verdict] = OrderedDict()
         self._lock = threading.Lock()
+        self._together = Together(self.encode, runs=max(1, cores() // threads))
 
     def _special(self, token: str) -> int:
         number: int | None = self._tokenizer.token_to_id(token)
@@ -110,12 +106,15 @@ class Judge:
         step = self.head.window - 2 - self.head.overlap
         return max(1, -(-(len(ids) - self.head.overlap) // step))
 
-    def embed(self, window: Ids) -> npt.NDArray[np.float32]:
-        """Run the encoder on one window: a unit vector of the encoder's dimensions."""
-        ids = np.asarray([window], np.int64)
+    def encode(self, windows: Sequence[Ids]) -> list[Vector]:
+        """Run the encoder on windows of one length: a unit vector for each, the same whatever runs beside it."""
+        ids = np.asarray(windows, np.int64)
         (vectors,) = self._session.run(None, {"input_ids": ids})
-        vector: npt.NDArray[np.float32] = vectors[0]
-        return vector
+        return list(vectors)
+
+    def embed(self, window: Ids) -> Vector:
+        """Run the encoder on one window, together with others of its length that wait: a unit vector."""
+        return self._together.run(window)
 
     def verdict(self, window: Ids) -> Verdict:
         """Judge one window, from the cache if it was judged before."""

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterable
 
 from gateway.plugin import Finding, Request, Score, Screening, Text, View, in_thread, views
-from gateway_intent.judge import Ids, Judge, Verdict
+from gateway_intent.judge import Judge, Verdict
 from gateway_intent.language import readable
 from gateway_intent.segments import segments
+from gateway_intent.together import Ids
 
 MAX_CHARS = 65_536
 """A text part longer than this is not inspected."""

@@ -85,13 +85,13 @@ def pack(out: Path, tokenizer: Any, model: IntentModel | None, training: list[Ex
 
     Without a `model` the encoder stays as published, and the heads are fitted to its vectors of `training`.
     """
-    from gateway_intent.export import agreement, export
+    from gateway_intent.export import agreement, export, rows_of
     from gateway_intent.training import head as heads
     from gateway_intent.training.model import base_encoder
     from gateway_intent.training.templates import HARMS, TECHNIQUES
 
     encoder, file = base_encoder() if model is None else model.encoder, out / "encoder.onnx"
-    export(encoder, file)
+    export(encoder, file, rows_of([example.text for example in holding], tokenizer))
     sys.stderr.write("cosine with torch: mean {:.4f}, least {:.4f}\n".format(*agreement(encoder, file, tokenizer)))
     if model is None:
         layers = heads.fit_heads(vectors_of(file, tokenizer, [example.text for example in training]), training)
@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--epochs",
         type=float,
-        default=1.25,
+        default=1.0,
         help="passes over the texts; 0 leaves the encoder as published",
     )
     parser.add_argument("--variants", type=int, default=3, help="times that each pair of twins is said")

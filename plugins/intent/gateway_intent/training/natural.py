@@ -118,7 +118,10 @@ def written_twins(seed: int = 0, variants: int = 4) -> Iterator[Example]:
 
 
 def written_singles(seed: int = 0, variants: int = 3) -> Iterator[Example]:
-    """Give each written single text as it stands, and in other voices and framings."""
+    """Give each written single text as it stands, and in other voices and framings; good-faith clinical ones once more.
+
+    There are fewer of those than of harmful ones, and a refusal of any of them is what gets a guard switched off.
+    """
     rng = seeded(seed + 12)
     for name in names("singles"):
         if name.startswith(("wrappers", "ordinary")):
@@ -127,7 +130,7 @@ def written_singles(seed: int = 0, variants: int = 3) -> Iterator[Example]:
         for key, code, text in lines("singles", name):
             split = split_of(key, calibrate=8, test=4)
             clinical = False if elsewhere else (None if code == "H17" else True)
-            for number in range(variants):
+            for number in range(variants if harmful or elsewhere else variants + 1):
                 filled, technique = expand(text, _slots(rng), rng.getrandbits(32)), "none"
                 if number:
                     filled, technique = said(filled, split, rng.getrandbits(32), wrap=0.2, frame=0.2)

@@ -124,6 +124,39 @@ def terse(text: str, rng: Random) -> str:
     return " ".join(kept).lower()
 
 
+_ALIKE = {
+    "l": "I",
+    "I": "l",
+    "O": "0",
+    "o": "0",
+    "S": "5",
+    "rn": "m",
+    "m": "rn",
+    "cl": "d",
+    "vv": "w",
+    "e": "c",
+    "h": "b",
+}
+
+
+def scanned(text: str, rng: Random) -> str:
+    """Read like print that was found in an image: lines broken, marks and spaces lost, letters taken for their like."""
+    width = rng.choice((12, 20, 28, 40))
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + len(word) >= width:
+            lines.append(line)
+            line = ""
+        line += ("" if not line or rng.random() < 0.05 else " ") + word
+    read = "\n".join([*lines, line])
+    if rng.random() < 0.4:
+        read = read.replace(".", "").replace(",", "")
+    for seen, taken in rng.sample(sorted(_ALIKE.items()), 3):
+        if rng.random() < 0.5:
+            read = read.replace(seen, taken, rng.choice((1, 1, 2)))
+    return read
+
+
 def voiced(text: str, seed: int) -> str:
     """Speak `text` in a voice; the same `seed` gives the same voice."""
     rng = seeded(seed)
@@ -138,10 +171,12 @@ def voiced(text: str, seed: int) -> str:
         return rng.choice(ROLES) + text
     if kind < 0.82:
         return text + rng.choice(TAILS)
-    if kind < 0.92:
+    if kind < 0.89:
         return f"{vignette(rng)} {text}"
-    if kind < 0.96:
+    if kind < 0.92:
         return f"{text} {vignette(rng)}"
+    if kind < 0.97:
+        return scanned(text, rng)
     return text.upper() if rng.random() < 0.5 else text.lower()
 
 
