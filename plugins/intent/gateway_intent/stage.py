@@ -21,6 +21,8 @@ SUSPECT = 0.5
 """From this probability on a text counts as a jailbreak: a finding is made, and its sentences are judged one by one."""
 SHORT = 5
 """A last turn of fewer words says nothing of its subject alone: the conversation is judged for it."""
+WORD = 4
+"""A word of at most so many tokens, alone in a part, asks for nothing: only the turns together are judged for it."""
 PLAIN_VIEWS = frozenset({"raw", "normalised", "turns", "joined"})
 """Readings that prove no jailbreak by themselves: the others were encoded, or hold a chat template's control tokens."""
 
@@ -145,7 +147,8 @@ class _Pass:
             if verdicts is None:
                 whole = False
                 continue
-            self._weigh(verdicts, part, label)
+            if not self._word(reading):
+                self._weigh(verdicts, part, label)
             if typed:
                 suspect = max(suspect, self._suspect(verdicts, part, proof(reading.name)))
         if suspect >= SUSPECT and self._readings:
@@ -156,6 +159,11 @@ class _Pass:
                     break
                 self._weigh(verdicts, part, "segment" if name is None else f"{name}.segment")
         return whole
+
+    def _word(self, reading: View) -> bool:
+        """Say whether a reading is a short word as it was written: what was decoded may be a word and a request."""
+        short = reading.name in {"raw", "normalised"} and len(reading.text.split()) == 1
+        return short and len(self.tokens(reading.text)) <= WORD
 
     def _verdicts(self, text: str, seen: set[Ids]) -> list[Verdict] | None:
         """Judge the windows of one reading: none where it was seen before, None where there are too many of them."""

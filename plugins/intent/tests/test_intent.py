@@ -70,6 +70,22 @@ BENIGN = [
 ]
 
 
+@pytest.mark.parametrize("word", ["Sagittal", "Sagittal.", "Dose?", "Suicide."])
+def test_a_word_alone_is_no_request(screen: IntentScreen, word: str) -> None:
+    found = look(screen, "Which plane is this?", ("assistant", word), "Is the heart enlarged?")
+    assert found.risk < LOW
+    assert found.inspected == tuple(f"messages[{place}].content" for place in range(3))
+    assert look(screen, word).inspected == ("messages[0].content",)
+    assert look(screen, word).risk == 0.0
+
+
+def test_a_word_that_hides_a_request_is_judged(screen: IntentScreen) -> None:
+    assert look(screen, base64.b64encode(FRAUD.encode()).decode()).risk >= HIGH
+    assert look(screen, "".join(FRAUD.split())).view is not None
+    spread = look(screen, *FRAUD.split())
+    assert (spread.risk >= HIGH, spread.view) == (True, "conversation")
+
+
 @pytest.mark.parametrize("text", HARMFUL)
 def test_harm_in_plain_words_stands_above_the_highest_tier(screen: IntentScreen, text: str) -> None:
     found = look(screen, text)
